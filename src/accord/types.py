@@ -1,0 +1,159 @@
+"""Values that cross the doorways between rooms, and the protocols that plug-ins satisfy."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+Embeddings = Float[Tensor, "item dim"]
+Labels = Int[Tensor, " item"]
+Scalar = Float[Tensor, ""]
+Mask = Bool[Tensor, "row column"]
+Images = UInt8[Tensor, "batch channel height width"]
+Json = dict[str, Any]
+
+
+class Item(NamedTuple):
+    """One image of a data set. `path` is relative to the manifest's root, with forward slashes."""
+
+    id: int
+    path: str
+    label: str
+    sha256: str = ""
+    split: str = ""
+    group: str = ""
+    box: tuple[int, int, int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A data set as a table: where it lies and what is in it. `root` is a folder or a zip archive."""
+
+    name: str
+    root: Path
+    items: tuple[Item, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the one order used everywhere: sorted by their bytes."""
+        return tuple(sorted({item.label for item in self.items}, key=lambda name: name.encode(errors="surrogateescape")))
+
+    def only(self, split: str) -> "Manifest":
+        """The items of one split (`train`, `validation` or `test`), ids kept."""
+        return Manifest(self.name, self.root, tuple(item for item in self.items if item.split == split), self.notes)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+class Preprocessing(NamedTuple):
+    """How an image becomes a network's input; kept inside the Embedder so that training and search agree.
+
+    `fit` says how a picture that is not square is brought to `size` × `size` pixels: `crop` (shorter side to size, centre
+    crop), `pad` (longer side to size, white borders) or `stretch`. `mean` and `std` are on the 0–255 scale, RGB.
+    """
+
+    size: int
+    fit: str = "crop"
+    mean: tuple[float, float, float] = (127.0, 127.0, 127.0)
+    std: tuple[float, float, float] = (128.0, 128.0, 128.0)
+
+
+class Batch(NamedTuple):
+    """What a training step eats: 8-bit images (already augmented), class numbers and item ids."""
+
+    inputs: Tensor
+    labels: Tensor
+    ids: Tensor
+
+
+class Pairs(NamedTuple):
+    """Rows of a batch, two by two: `anchors[i]` belongs with `others[i]`."""
+
+    anchors: Int[Tensor, " pair"]
+    others: Int[Tensor, " pair"]
+
+
+class Triplets(NamedTuple):
+    """Rows of a batch, three by three: anchor, one of its class, one of another class."""
+
+    anchors: Int[Tensor, " triplet"]
+    positives: Int[Tensor, " triplet"]
+    negatives: Int[Tensor, " triplet"]
+
+
+Relations = Pairs | Triplets
+
+
+class Step(NamedTuple):
+    """What one optimisation step did. Tensors are detached and still on their device."""
+
+    number: int
+    epoch: int
+    loss: Tensor
+    terms: Mapping[str, Tensor]
+    rates: Mapping[str, float]
+    gradient_norm: Tensor
+    skipped: bool = False
+
+
+class Labelled(NamedTuple):
+    """Embeddings with what is known about them. `ids` are unique; a query never finds the item with its own id."""
+
+    embeddings: Embeddings
+    labels: Labels
+    ids: Int[Tensor, " item"]
+
+
+class Neighbours(NamedTuple):
+    """The k nearest items of each query, best first. A larger score is closer; -1 marks an absent neighbour."""
+
+    scores: Float[Tensor, "query k"]
+    ids: Int[Tensor, "query k"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one evaluation measured: a number per query for each metric, numbers for the whole set, and what was counted.
+
+    `per_query[name]` and `query_ids`, `query_labels` run in parallel; `overall` holds metrics without a per-query value
+    (`nmi`); `counts` holds queries, gallery, classes, singletons, tied_queries …; `chance` the level of random guessing.
+    """
+
+    per_query: Mapping[str, Float[Tensor, " query"]]
+    query_ids: Int[Tensor, " query"]
+    query_labels: Int[Tensor, " query"]
+    overall: Mapping[str, float] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    chance: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Every metric as one fraction in [0, 1]: means over queries, then the overall ones."""
+        means = {name: float(values.double().mean()) for name, values in self.per_query.items()}
+        return {**means, **self.overall}
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """Whatever is trained against. An objective that has parts leaves them, detached, in `terms` after each call."""
+
+    def __call__(self, embeddings: Any, labels: Any) -> Tensor: ...
+
+
+@runtime_checkable
+class Miner(Protocol):
+    """Chooses which pairs of a block of rows a loss may use."""
+
+    def __call__(self, similarities: Tensor, positives: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]: ...
+
+
+@runtime_checkable
+class Index(Protocol):
+    """Finds the nearest items of a gallery."""
+
+    def search(self, queries: Embeddings, k: int) -> Neighbours: ...
