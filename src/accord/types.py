@@ -116,6 +116,15 @@ class Neighbours(NamedTuple):
     ids: Int[Tensor, "query k"]
 
 
+class Hit(NamedTuple):
+    """One neighbour for a person: its id in the gallery, its label, its score (larger is closer), its path in the data set."""
+
+    id: int
+    label: str
+    score: float
+    path: str
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What one evaluation measured: a number per query for each metric, numbers for the whole set, and what was counted.

@@ -1,0 +1,32 @@
+"""`accord serve`: a page and an HTTP service over a run."""
+
+from pathlib import Path
+
+import typer
+
+from accord.cli.show import print_json, terminal
+
+
+def command(
+    run: Path = typer.Argument(..., help="Run folder."),
+    host: str = typer.Option("127.0.0.1", "--host", help="Address to listen on; anything but this machine needs --token."),
+    port: int = typer.Option(8000, "--port", "-p", min=0, max=65535, help="Port; 0 takes a free one."),
+    gallery: str = typer.Option(None, "--gallery", help="Search this folder instead of the run's own images."),
+    token: str = typer.Option(None, "--token", envvar="ACCORD_TOKEN", help="Secret that every request must carry."),
+    as_json: bool = typer.Option(False, "--json", help="Print the address as JSON once it listens."),
+) -> None:
+    """Serve a page to drop an image on and see its neighbours, with the run's report behind it."""
+    from accord.recipes import open_search, report_html
+    from accord.web import create_app, serve
+
+    with terminal(quiet=as_json) as watch:
+        search = open_search(run, gallery=gallery, watch=watch)
+    app = create_app(search, report_html=report_html(run), token=token)
+
+    def listening(address: str) -> None:
+        if as_json:
+            print_json({"address": address, "run": str(run)})
+        else:
+            typer.echo(f"Serving {run} at {address}   (Ctrl-C stops)")
+
+    serve(app, host=host, port=port, listening=listening)

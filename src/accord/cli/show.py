@@ -1,0 +1,96 @@
+"""What the commands share for talking to people: progress bars on stderr, results on stdout."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+WAIT_SECONDS = 1.0
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document to stdout."""
+    print(json.dumps(value, ensure_ascii=True, indent=1))
+
+
+class Terminal:
+    """A watch that draws on stderr; a stage shows its bar only once it has taken a second."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self.quiet = quiet
+        self.bars: Progress | None = None
+        self.tasks: dict[str, TaskID] = {}
+        self.began: dict[str, float] = {}
+
+    def say(self, text: str) -> None:
+        """One dim line."""
+        if not self.quiet:
+            self.console.print(f"  {text}", style="dim", markup=False)
+
+    def warn(self, text: str) -> None:
+        """One line that stands out, even when quiet."""
+        self.console.print(f"! {text}", style="yellow", markup=False)
+
+    def progress(self, stage: str, done: int, total: int, facts: Mapping[str, str] | None = None) -> None:
+        """Move a stage's bar; without a terminal, print a line now and then instead."""
+        if self.quiet or self.bars is None:
+            return
+        now = time.perf_counter()
+        begin = self.began.setdefault(stage, now)
+        text = "  ".join(f"{name} {value}" for name, value in (facts or {}).items())
+        if not self.console.is_terminal:
+            self._line(stage, done, total, text)
+        elif stage in self.tasks or now - begin > WAIT_SECONDS:
+            if stage not in self.tasks:
+                self.tasks[stage] = self.bars.add_task(stage, total=total, facts="")
+            self.bars.update(self.tasks[stage], completed=done, total=total, facts=text)
+        if done >= total:
+            self.began.pop(stage, None)
+            self.tasks.pop(stage, None)
+
+    def _line(self, stage: str, done: int, total: int, text: str) -> None:
+        tenth = max(1, total // 10)
+        if stage == "training" and (done % tenth == 0 or done == total):
+            self.console.print(f"  {stage} {done}/{total}  {text}", style="dim", markup=False)
+
+
+@contextmanager
+def terminal(*, quiet: bool = False) -> Iterator[Terminal]:
+    """A Terminal whose bars live as long as the block."""
+    shown = Terminal(quiet=quiet)
+    columns = (
+        TextColumn("  {task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[facts]}", style="dim"),
+    )
+    with Progress(*columns, console=shown.console, transient=True, disable=quiet) as bars:
+        shown.bars = bars
+        yield shown
+
+
+def print_table(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
+    """A plain table on stdout, one row per dictionary."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row.get(column)) for column in columns))
+    Console(highlight=False).print(table)
+
+
+def _cell(value: Any) -> str:
+    from rich.markup import escape
+
+    if value is None:
+        return ""
+    if isinstance(value, list | tuple):
+        return escape(", ".join(map(str, value)))
+    return escape(f"{value:.4g}" if isinstance(value, float) else str(value))

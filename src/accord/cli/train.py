@@ -1,0 +1,88 @@
+"""`accord train`: images in, a run folder with model, index and report out."""
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from accord.cli.show import print_json, terminal
+
+
+def command(
+    source: str = typer.Argument(None, help="A built-in data set, or a folder or zip with one sub-folder per class."),
+    out: Path = typer.Option(None, "--out", "-o", help="Run folder to make. Default: runs/NAME."),
+    recipe: str = typer.Option(None, "--recipe", "-r", help="Starting point; see `accord ls recipes`."),
+    config: Path = typer.Option(None, "--config", "-c", help="YAML file laid over the recipe."),
+    settings: list[str] = typer.Option([], "--set", "-s", help="Override one key: training.rates.trunk=1e-4."),
+    epochs: float = typer.Option(None, "--epochs", help="Passes over the training images, without a time cap."),
+    minutes: float = typer.Option(None, "--minutes", help="Cap of the estimated training time. Default: 10."),
+    size: int = typer.Option(None, "--size", help="Input height and width in pixels."),
+    seed: int = typer.Option(None, "--seed", help="Seed of heads, order and augmentation."),
+    resume: Path = typer.Option(None, "--resume", help="Go on with this stopped run."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the run folder if it exists."),
+    as_json: bool = typer.Option(False, "--json", help="Print the report's numbers as JSON."),
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="Say nothing until the result."),
+) -> None:
+    """Train on a folder of images and judge the embedding on classes it has never seen.
+
+    Without options everything is chosen from the data and said aloud.
+    """
+    from accord.errors import UsageError
+    from accord.recipes import resolve, resume_run, train_run
+
+    with terminal(quiet=quiet) as watch:
+        if resume is not None:
+            if source or config or settings or recipe:
+                raise UsageError("--resume goes on with the run as it was configured; give nothing else beside it.")
+            path, report = resume, resume_run(resume, watch=watch)
+        else:
+            overrides = {"epochs": epochs, "minutes": minutes, "seed": seed}
+            training = {key: value for key, value in overrides.items() if value is not None}
+            resolved = resolve(recipe=recipe, file=_file(config, source, training, size), settings=settings)
+            path = out or _fresh(resolved.data.source)
+            watch.console.print(f"accord: training recipe '{resolved.recipe}' on {resolved.data.source}", markup=False)
+            report = train_run(resolved, path, watch=watch, overwrite=overwrite)
+    _tell(report, path, as_json=as_json)
+
+
+def _file(config: Path | None, source: str | None, training: dict[str, Any], size: int | None) -> dict[str, Any]:
+    from accord.errors import UsageError
+    from accord.recipes import read_yaml
+
+    raw: dict[str, Any] = {}
+    if config is not None:
+        if not config.is_file():
+            raise UsageError(f"There is no configuration file {config}.")
+        raw = read_yaml(config.read_text(encoding="utf-8"), source=str(config)) or {}
+        if not isinstance(raw, dict):
+            raise UsageError(f"{config} must hold a mapping of sections, such as `training:`.")
+    if source is not None:
+        raw["data"] = {**raw.get("data", {}), "source": source}
+    elif "source" not in raw.get("data", {}):
+        raise UsageError("Say what to train on: `accord train objects`, or a folder with one sub-folder per class.")
+    if training:
+        raw["training"] = {**raw.get("training", {}), **training}
+    if size is not None:
+        raw["model"] = {**raw.get("model", {}), "size": size}
+    return raw
+
+
+def _fresh(source: str) -> Path:
+    """`runs/NAME`, or the first free `runs/NAME-2`, `-3` …"""
+    name = Path(source).stem or "run"
+    path, number = Path("runs") / name, 1
+    while path.exists():
+        number += 1
+        path = Path("runs") / f"{name}-{number}"
+    return path
+
+
+def _tell(report: dict[str, Any], path: Path, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"run": str(path), "metrics": report["metrics"], "baseline": report["baseline"]})
+        return
+    from accord.recipes import summary
+
+    typer.echo(summary(report))
+    typer.echo(f"\nReport: {path / 'report.html'}")
+    typer.echo(f"Next:   accord serve {path}    accord search {path} IMAGE")

@@ -1,0 +1,38 @@
+"""What accord is used for, one recipe a file: catalogue, configuration, and the jobs behind the commands."""
+
+from accord.recipes.artifacts import load
+from accord.recipes.catalog import build_loss, describe_losses, listing
+from accord.recipes.config import RunConfig
+from accord.recipes.doctor import examine
+from accord.recipes.embed import embed_source
+from accord.recipes.evaluate import evaluate_run, read_report, report_html, summary
+from accord.recipes.resolve import dump, read_yaml, resolve
+from accord.recipes.search import Search, draw_hits, open_search
+from accord.recipes.train import resume_run, train_run
+from accord.recipes.validate import validate_source
+from accord.recipes.watch import Silence, Watch
+
+__all__ = [
+    "RunConfig",
+    "Search",
+    "Silence",
+    "Watch",
+    "build_loss",
+    "describe_losses",
+    "draw_hits",
+    "dump",
+    "embed_source",
+    "evaluate_run",
+    "examine",
+    "listing",
+    "load",
+    "open_search",
+    "read_report",
+    "read_yaml",
+    "report_html",
+    "resolve",
+    "resume_run",
+    "summary",
+    "train_run",
+    "validate_source",
+]

@@ -1,0 +1,129 @@
+"""Reads and writes what a run folder holds for people: the model, the index, the data table, the configuration."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from accord.data import ClassMap, ImageTable, manifest_from_json, manifest_to_json
+from accord.errors import ArtifactError, DataError
+from accord.index import ExactIndex
+from accord.models import Embedder, embed
+from accord.recipes.config import RunConfig
+from accord.recipes.resolve import read_yaml, validate
+from accord.runs import RunFolder
+from accord.types import Batch, Json, Labelled, Manifest
+
+MODEL, BEST, INDEX, DATA, CONFIG = (
+    "model.safetensors",
+    "best.safetensors",
+    "index/exact.safetensors",
+    "data.json",
+    "config.yaml",
+)
+EMBED_BATCH = 128
+
+
+def save_embedder(run: RunFolder, embedder: Embedder, name: str = MODEL) -> None:
+    """Write backbone, heads, test weights and preprocessing as one safetensors file."""
+    tensors = {key: value.detach().cpu().contiguous() for key, value in embedder.state_dict().items()}
+    run.save_tensors(name, tensors, {"embedder": json.dumps(embedder.describe())})
+
+
+def load_embedder(run: RunFolder, name: str = MODEL) -> Embedder:
+    """Read an Embedder back, in evaluation mode; a file that is not one is refused."""
+    tensors, metadata = run.load_tensors(name)
+    if "embedder" not in metadata:
+        raise ArtifactError(f"{run.path / name} holds tensors, but not an accord Embedder.")
+    embedder = Embedder.from_description(json.loads(metadata["embedder"]))
+    try:
+        embedder.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ArtifactError(f"{run.path / name} does not fit its own description: {error}") from None
+    return embedder.eval()
+
+
+def load(path: str | Path) -> Embedder:
+    """The trained Embedder of a run folder, ready to use: `accord.load("runs/objects")(images)`."""
+    return load_embedder(RunFolder.open(Path(path)))
+
+
+def fingerprint(embedder: Embedder) -> str:
+    """SHA-256 over weights and description: equal only for models that embed alike."""
+    digest = hashlib.sha256(json.dumps(embedder.describe(), sort_keys=True).encode())
+    for key, value in sorted(embedder.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_index(run: RunFolder, index: ExactIndex, embedder: Embedder) -> None:
+    """Write the exact index with the fingerprint of the model that made it."""
+    run.save_tensors(INDEX, index.to_tensors(), {"model": fingerprint(embedder)})
+
+
+def load_index(run: RunFolder, embedder: Embedder) -> ExactIndex:
+    """Read the index; one made by another model is refused, since its neighbours would be noise."""
+    tensors, metadata = run.load_tensors(INDEX)
+    if metadata.get("model") != fingerprint(embedder):
+        raise ArtifactError(f"{run.path / INDEX} was made by another model. Make it anew: accord report {run.path}")
+    return ExactIndex.from_tensors(tensors)
+
+
+def save_data(run: RunFolder, manifest: Manifest) -> None:
+    """Write the table of images, classes and splits, so that every later command uses the same."""
+    run.write_json(DATA, manifest_to_json(manifest))
+
+
+def load_data(run: RunFolder) -> Manifest:
+    """The table of images the run was made from; its folder must still be there."""
+    manifest = manifest_from_json(run.read_json(DATA))
+    if not manifest.root.exists():
+        raise DataError(f"The images of this run lay at {manifest.root}, and that is gone.")
+    return manifest
+
+
+def load_config(run: RunFolder) -> RunConfig:
+    """The resolved configuration of a run."""
+    return validate(read_yaml((run.path / CONFIG).read_text(encoding="utf-8"), source=str(run.path / CONFIG)))
+
+
+def data_sha256(manifest: Manifest) -> str:
+    """One hash for the data set: names, labels, splits and the hash of every file."""
+    digest = hashlib.sha256()
+    for item in manifest.items:
+        row = json.dumps([item.path, item.label, item.split, item.sha256])
+        digest.update(row.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def embed_items(
+    embedder: Embedder,
+    manifest: Manifest,
+    *,
+    device: torch.device,
+    progress: Callable[[int, int], None] | None = None,
+) -> Labelled:
+    """Embed every item of a manifest in order; labels are numbers of `manifest.classes`, ids are the items' ids."""
+    table = ImageTable(manifest, embedder.preprocessing, budget_bytes=0)
+    ids = torch.tensor([item.id for item in manifest.items])
+    labels = ClassMap(manifest.classes).numbers(manifest)
+
+    def batches():  # type: ignore[no-untyped-def]
+        for rows in torch.arange(len(manifest)).split(EMBED_BATCH):
+            yield Batch(table.images(rows), labels[rows], ids[rows])
+            if progress is not None:
+                progress(int(rows[-1]) + 1, len(manifest))
+
+    return embed(embedder, batches(), device=device)
+
+
+def facts_of_split(manifest: Manifest) -> Json:
+    """Classes and images of each split."""
+    return {
+        split: {"classes": len(part.classes), "images": len(part)}
+        for split in ("train", "validation", "test")
+        if len(part := manifest.only(split))
+    }

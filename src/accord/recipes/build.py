@@ -1,0 +1,172 @@
+"""Builds what a configuration names: backbone, Embedder, objective, optimiser, batches."""
+
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from accord.data import Augment, AugmentOptions, ClassMap, ImageTable, PKBatches, TrainingBatches
+from accord.ensembles import Ensemble, FixedWeights
+from accord.errors import UsageError
+from accord.models import BACKBONES, Embedder, LinearHead, MLPHead, build_backbone, build_pool, freeze_batch_norm
+from accord.recipes.catalog import build_loss
+from accord.recipes.config import LossConfig, RunConfig
+from accord.runs import packaged_weights, read_weights
+from accord.training import Rates, parameter_groups
+from accord.types import Manifest, Preprocessing
+
+TRUNK = "trunk"
+
+
+def build_trunk(config: RunConfig) -> nn.Module:
+    """The backbone with its starting weights."""
+    backbone = build_backbone(config.model.backbone)
+    info = BACKBONES.get(config.model.backbone)
+    if config.model.weights is not None:
+        state = read_weights(config.model.weights)
+        _load(backbone, state, config.model.weights)
+    elif config.model.pretrained and info is not None and info.weights_package is not None:
+        backbone.load_state_dict(packaged_weights(config.model.backbone))
+    return backbone
+
+
+def build_embedder(config: RunConfig) -> Embedder:
+    """Backbone, pooling and one head per loss; the heads drawn from the run's seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.training.seed)
+        backbone = build_trunk(config)
+        width = int(backbone.width)  # type: ignore[arg-type]
+        heads = {name: _head(config, width) for name in member_names(config)}
+    embedder = Embedder(
+        backbone, build_pool(config.model.pool), heads, preprocessing=preprocessing_of(config), weights=None
+    )
+    if config.model.freeze_batch_norm:
+        freeze_batch_norm(embedder.backbone)
+    return embedder
+
+
+def build_baseline(config: RunConfig) -> Embedder:
+    """The frozen backbone as it came: its pooled feature is the embedding everything trained is held against."""
+    return Embedder(
+        build_trunk(config),
+        build_pool("average"),
+        {TRUNK: nn.Identity()},
+        preprocessing=preprocessing_of(config),
+        weights=None,
+    )
+
+
+def preprocessing_of(config: RunConfig) -> Preprocessing:
+    """The backbone's own mean and standard deviation at the configured size."""
+    info = BACKBONES.get(config.model.backbone)
+    assert config.model.size is not None, "sizes are chosen before anything is built"
+    base = info.preprocessing if info is not None else Preprocessing(config.model.size)
+    return base._replace(size=config.model.size, fit=config.model.fit)
+
+
+def member_names(config: RunConfig) -> list[str]:
+    """One name per loss; a loss used twice gets a number."""
+    counts = Counter(loss.type for loss in config.losses)
+    seen: Counter[str] = Counter()
+    names = []
+    for loss in config.losses:
+        seen[loss.type] += 1
+        names.append(loss.type if counts[loss.type] == 1 else f"{loss.type}_{seen[loss.type]}")
+    return names
+
+
+def build_objective(config: RunConfig, *, classes: int) -> nn.Module:
+    """The configured loss, or the ensemble of all of them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.training.seed + 1)
+        members = {
+            name: _loss(loss, dim=config.model.dim, classes=classes)
+            for name, loss in zip(member_names(config), config.losses, strict=True)
+        }
+    if len(members) == 1:
+        return next(iter(members.values()))
+    weights = {name: loss.weight for name, loss in zip(members, config.losses, strict=True)}
+    return Ensemble(members, weighting=FixedWeights(weights, normalise=config.ensemble.normalise))
+
+
+def build_optimizer(config: RunConfig, embedder: Embedder, objective: nn.Module) -> torch.optim.AdamW:
+    """AdamW with its groups found by themselves."""
+    groups = parameter_groups(
+        embedder,
+        objective,
+        rates=Rates(**config.training.rates.model_dump()),
+        weight_decay=config.training.weight_decay,
+    )
+    return torch.optim.AdamW(groups, betas=(0.9, 0.99))
+
+
+def build_batches(config: RunConfig, table: ImageTable) -> tuple[PKBatches, TrainingBatches]:
+    """The plan of class-balanced batches, and the batches themselves with augmentation."""
+    plan = PKBatches(
+        table.labels,
+        classes_per_batch=config.training.classes_per_batch or 2,
+        per_class=config.training.per_class,
+        seed=config.training.seed,
+    )
+    options = config.augment
+    augment = Augment(
+        AugmentOptions(
+            scale=(options.smallest_area, 1.0),
+            flip=options.flip,
+            degrees=options.degrees,
+            brightness=options.brightness,
+            contrast=options.contrast,
+            saturation=options.saturation,
+        ),
+        preprocessing_of(config).size,
+    )
+    return plan, TrainingBatches(table, plan, augment, seed=config.training.seed)
+
+
+def class_map(train: Manifest) -> ClassMap:
+    """Numbers for the training classes, in byte order of their names."""
+    return ClassMap(train.classes)
+
+
+@torch.no_grad()
+def warm_proxies(objective: nn.Module, outputs: dict[str, Tensor], labels: Tensor) -> list[str]:
+    """Move each member's proxies to the class means of a first embedding pass; return the members that were moved.
+
+    Random proxies far from every class pull the trunk apart before they have found their places.
+    """
+    members: dict[str, Any] = dict(objective.members) if isinstance(objective, Ensemble) else {}
+    if not members:
+        members = {next(iter(outputs)): objective}
+    moved = []
+    for name, member in members.items():
+        proxies = getattr(member, "proxies", None)
+        if isinstance(proxies, nn.Parameter) and name in outputs and proxies.dim() == 2:
+            points = nn.functional.normalize(outputs[name].float(), dim=1)
+            sums = torch.zeros_like(proxies).index_add_(0, labels, points.to(proxies.dtype))
+            proxies.copy_(nn.functional.normalize(sums, dim=1) * proxies.norm(dim=1, keepdim=True))
+            moved.append(name)
+    return moved
+
+
+def _loss(loss: LossConfig, *, dim: int | None, classes: int) -> nn.Module:
+    return build_loss(loss.type, dim=dim, classes=classes, **loss.options)
+
+
+def _head(config: RunConfig, width: int) -> nn.Module:
+    assert config.model.dim is not None, "the embedding size is chosen before anything is built"
+    if config.model.head == "mlp":
+        return MLPHead(width, config.model.dim, hidden=config.model.hidden)
+    return LinearHead(width, config.model.dim)
+
+
+def _load(backbone: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    own = backbone.state_dict()
+    strangers = [key for key in state if key not in own or state[key].shape != own[key].shape]
+    missing = [key for key in own if key not in state]
+    if strangers or missing:
+        raise UsageError(
+            f"{source} does not fit the backbone: {len(missing)} keys missing (such as {missing[:2]}), "
+            f"{len(strangers)} unknown or of another shape (such as {strangers[:2]})."
+        )
+    backbone.load_state_dict(state)

@@ -1,0 +1,113 @@
+"""The configuration of a run: strict, frozen models that read from YAML and are saved beside the results."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Whole = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are refused, nothing is converted silently, nothing changes later."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class DataConfig(Section):
+    """Which images, and how their classes are divided into train, validation and unseen test classes."""
+
+    source: str = Field("objects", description="a built-in data set, or a folder or zip with one sub-folder per class")
+    test: Fraction = Field(0.5, description="share of the classes that is never seen in training")
+    validation: Fraction = Field(0.1, description="share of the training classes held out to choose the checkpoint")
+    split_seed: int = Field(0, ge=0, description="seed of the split of classes")
+
+
+class ModelConfig(Section):
+    """Backbone, pooling and heads. What is null is chosen from the data and said aloud."""
+
+    backbone: str = Field("efficientnet_lite0", description="a name of `accord ls backbones`, or package.module:factory")
+    pretrained: bool = Field(True, description="start from the packaged weights where the backbone has some")
+    weights: str | None = Field(None, description="a state dict of your own (.safetensors, or .pth read as weights only)")
+    pool: Literal["average", "max", "gem", "average_max"] = "average"
+    size: int | None = Field(None, ge=32, le=1024, description="input height and width in pixels")
+    fit: Literal["crop", "pad", "stretch"] = Field("crop", description="how a picture that is not square is fitted")
+    dim: Whole | None = Field(None, description="numbers per embedding, per head")
+    head: Literal["linear", "mlp"] = "linear"
+    hidden: Whole = Field(512, description="width of the hidden layer of an mlp head")
+    trunk_share: Fraction = Field(0.0, description="share of the pooled trunk feature in the embedding at test time")
+    freeze_batch_norm: bool = Field(True, description="keep the pretrained batch-norm statistics")
+
+
+class LossConfig(Section):
+    """One loss: its name in the catalogue, its weight, and options handed to its constructor."""
+
+    type: str = Field(description="a name of `accord ls losses`")
+    weight: Positive = 1.0
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class EnsembleConfig(Section):
+    """How several losses share one trunk; without effect when there is one loss."""
+
+    normalise: bool = Field(True, description="divide each loss by its running scale before weighting")
+
+
+class RateConfig(Section):
+    """Peak learning rate of each group of parameters."""
+
+    trunk: Positive = 3e-4
+    heads: Positive = 3e-3
+    proxies: Positive = 1e-2
+    weights: Positive = 1e-3
+
+
+class TrainingConfig(Section):
+    """How long, in which batches, how fast."""
+
+    epochs: Positive | None = Field(None, description="passes over the training images; null: chosen, within `minutes`")
+    minutes: Positive = Field(10.0, description="cap of the estimated training time when `epochs` is null")
+    classes_per_batch: Annotated[int, Field(ge=2)] | None = None
+    per_class: Annotated[int, Field(ge=2)] = Field(4, description="images of each class in a batch")
+    seed: int = Field(0, ge=0, description="seed of heads, proxies, order and augmentation")
+    rates: RateConfig = RateConfig()
+    weight_decay: Annotated[float, Field(ge=0.0)] = 1e-4
+    warmup: Fraction = Field(0.05, description="share of the steps in which the rates rise from zero")
+    clip_norm: Positive = Field(10.0, description="largest gradient norm")
+    warm_proxies: bool = Field(True, description="start proxies at the class means of a first embedding pass")
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    keep: Literal["best", "last"] = Field("best", description="which checkpoint becomes the model, judged on validation")
+
+
+class AugmentConfig(Section):
+    """Random changes to training images."""
+
+    smallest_area: Annotated[float, Field(gt=0.0, le=1.0)] = Field(0.35, description="smallest share of the picture kept")
+    flip: bool = True
+    degrees: Annotated[float, Field(ge=0.0, le=180.0)] = 15.0
+    brightness: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.3
+    contrast: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.3
+    saturation: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.3
+
+
+class EvaluationConfig(Section):
+    """What is measured on the unseen classes. R@1, 2, 4, 8 are always among it."""
+
+    nmi_seeds: Whole = Field(10, description="k-means runs whose NMI is averaged")
+    knn: Whole = Field(3, description="neighbours that vote in the k-NN accuracy")
+
+
+class RunConfig(Section):
+    """Everything that decides a run; `config.yaml` in the run folder holds it resolved."""
+
+    schema_version: Literal[1] = 1
+    recipe: str = "accord"
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    losses: Annotated[tuple[LossConfig, ...], Field(min_length=1, strict=False)]
+    ensemble: EnsembleConfig = EnsembleConfig()
+    training: TrainingConfig = TrainingConfig()
+    augment: AugmentConfig = AugmentConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()

@@ -1,0 +1,216 @@
+"""Judges a run on classes never seen in training, beside the frozen backbone, and writes index and report."""
+
+import json
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+import accord
+from accord.data import ClassMap, ImageTable, check_leaks
+from accord.errors import ArtifactError
+from accord.evaluation import class_bootstrap, evaluate, recall_curve
+from accord.index import ExactIndex
+from accord.models import Embedder
+from accord.recipes.artifacts import (
+    data_sha256,
+    embed_items,
+    facts_of_split,
+    load_config,
+    load_data,
+    load_embedder,
+    save_index,
+)
+from accord.recipes.build import build_baseline
+from accord.recipes.config import RunConfig
+from accord.recipes.session import pick_device
+from accord.recipes.watch import Silence, Watch
+from accord.reports import ReportInputs, Thumbnails, make_report, render_text, write_report
+from accord.runs import RunFolder
+from accord.types import Evaluation, Json, Labelled, Manifest, Preprocessing
+
+CURVE = (1, 2, 4, 8, 16, 32)
+NEIGHBOURS = 8
+THUMBNAIL = 64
+INTERVALS = ("recall@1", "map@r", "r_precision", "knn_accuracy")
+
+
+def evaluate_run(path: Path, *, watch: Watch | None = None) -> Json:
+    """Evaluate a finished run anew and rewrite its index and report; return the report."""
+    watch = watch or Silence()
+    with RunFolder.open(path) as run:
+        config, manifest, embedder = load_config(run), load_data(run), load_embedder(run)
+        return report_on(run, embedder.to(pick_device(config.training.device)), config, manifest, watch=watch)
+
+
+def report_on(
+    run: RunFolder,
+    embedder: Embedder,
+    config: RunConfig,
+    manifest: Manifest,
+    *,
+    watch: Watch,
+    training_seconds: float | None = None,
+) -> Json:
+    """Embed everything, judge trained and frozen on the unseen classes, write index, report and checksums."""
+    clock = _Clock()
+    device = pick_device(config.training.device)
+    everything = embed_items(embedder, manifest, device=device, progress=_bar(watch, "embedding"))
+    save_index(run, ExactIndex(everything), embedder)
+    test, classes = _unseen(everything, manifest)
+    clock.lap("embedding")
+    options = {"knn": config.evaluation.knn, "nmi_seeds": config.evaluation.nmi_seeds}
+    trained = evaluate(test, **options)
+    frozen = embed_items(
+        build_baseline(config).to(device), manifest.only("test"), device=device, progress=_bar(watch, "frozen baseline")
+    )
+    baseline = evaluate(frozen, **options)
+    clock.lap("evaluation")
+    before = _seconds_before(run, training_seconds)
+    inputs = _inputs(run, trained, baseline, test, frozen, classes, manifest, config, {**before, **clock.laps})
+    report = make_report(inputs)
+    write_report(run.path, report, _thumbnails(manifest.only("test")))
+    run.seal()
+    return report
+
+
+def read_report(path: Path) -> Json:
+    """The report of a finished run."""
+    report: Json = RunFolder.open(path).read_json("report.json")
+    return report
+
+
+def report_html(path: Path) -> str | None:
+    """The report's page; None if the run has none."""
+    page = Path(path) / "report.html"
+    return page.read_text(encoding="utf-8") if page.is_file() else None
+
+
+def summary(report: Json) -> str:
+    """The headline of a report as plain text."""
+    return render_text(report)
+
+
+def _unseen(everything: Labelled, manifest: Manifest) -> tuple[Labelled, ClassMap]:
+    """The rows of the test classes, with labels numbered among these."""
+    part = manifest.only("test")
+    if not len(part):
+        raise ArtifactError("This run has no unseen classes to be judged on; data.test was 0.")
+    names = ClassMap(part.classes)
+    wanted = torch.tensor([item.split == "test" for item in manifest.items])
+    return Labelled(everything.embeddings[wanted], names.numbers(part), everything.ids[wanted]), names
+
+
+def _inputs(
+    run: RunFolder,
+    trained: Evaluation,
+    baseline: Evaluation,
+    test: Labelled,
+    frozen: Labelled,
+    classes: ClassMap,
+    manifest: Manifest,
+    config: RunConfig,
+    seconds: Mapping[str, float],
+) -> ReportInputs:
+    ks = [k for k in CURVE if k < len(test.ids)]
+    return ReportInputs(
+        trained=trained,
+        baseline=baseline,
+        test=test,
+        neighbours=ExactIndex(test).search(test.embeddings, NEIGHBOURS, exclude=test.ids),
+        class_names=classes.names,
+        run=run.path.name,
+        title=f"{manifest.name}: {config.recipe}",
+        paths={item.id: item.path for item in manifest.items if item.split == "test"},
+        recall={"trained": recall_curve(test, ks), "baseline": recall_curve(frozen, ks)},
+        history=run.read_log(),
+        intervals={name: _interval(trained.per_query[name], trained) for name in INTERVALS},
+        gain_intervals={
+            name: _interval(trained.per_query[name] - baseline.per_query[name], trained) for name in INTERVALS
+        },
+        configuration=config.model_dump(mode="json"),
+        data={
+            "name": manifest.name,
+            "sha256": data_sha256(manifest),
+            "split": facts_of_split(manifest),
+            "notes": list(manifest.notes),
+        },
+        environment=environment(),
+        seconds=seconds,
+        peak_memory_bytes=peak_memory_bytes(),
+        notes=_notes(trained, manifest),
+    )
+
+
+def _interval(values: torch.Tensor, evaluation: Evaluation) -> tuple[float, float]:
+    generator = torch.Generator().manual_seed(0)
+    return class_bootstrap(values, evaluation.query_labels, draws=2000, generator=generator)
+
+
+def _notes(trained: Evaluation, manifest: Manifest) -> list[str]:
+    notes = []
+    within = check_leaks(manifest).within
+    if within:
+        notes.append(f"{within} images have an exact copy in the same split; copies find each other for free.")
+    if trained.counts.get("singletons"):
+        notes.append(f"{trained.counts['singletons']} test images are alone in their class: they distract, but don't ask.")
+    return notes
+
+
+def _thumbnails(part: Manifest) -> Thumbnails:
+    table = ImageTable(part, Preprocessing(THUMBNAIL, fit="pad"))
+    pixels = table.images(range(len(part)))
+    return Thumbnails([item.id for item in part.items], pixels.permute(0, 2, 3, 1).contiguous())
+
+
+def _seconds_before(run: RunFolder, training: float | None) -> dict[str, float]:
+    """How long training took: told by the caller, or found in the report that is being replaced."""
+    if training is not None:
+        return {"training": training}
+    if (run.path / "report.json").is_file():
+        old = run.read_json("report.json").get("seconds", {})
+        return {"training": float(old["training"])} if "training" in old else {}
+    return {}
+
+
+def _bar(watch: Watch, stage: str) -> Callable[[int, int], None]:
+    return lambda done, total: watch.progress(stage, done, total)
+
+
+def environment() -> Json:
+    """Versions and machine, as far as they can change a number."""
+    return {
+        "accord": accord.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+        "threads": torch.get_num_threads(),
+    }
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident memory of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+class _Clock:
+    """Seconds per phase."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._at = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """End a phase."""
+        now = time.perf_counter()
+        self.laps[name], self._at = now - self._at, now
+
+
+def dumps(value: Json) -> str:
+    """JSON text with sorted keys, for hashing and comparing."""
+    return json.dumps(value, sort_keys=True)

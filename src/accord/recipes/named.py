@@ -1,0 +1,38 @@
+"""The recipes that come with accord: each is a small mapping laid over the defaults of the configuration."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class Recipe(NamedTuple):
+    """A named starting point: what it is for, and what it changes in the configuration."""
+
+    summary: str
+    config: Mapping[str, Any]
+
+
+def _one(loss: str, summary: str, **more: Any) -> Recipe:
+    return Recipe(summary, {"losses": [{"type": loss}], **more})
+
+
+RECIPES: dict[str, Recipe] = {
+    "accord": Recipe(
+        "five losses in accord, one head each, fixed scale-normalised weights; the default",
+        {
+            "losses": [
+                {"type": "contrastive"},
+                {"type": "triplet_margin", "options": {"mining": "semi_hard"}},
+                {"type": "n_pair"},
+                {"type": "proxy_nca"},
+                {"type": "smoothed_cross_entropy"},
+            ],
+        },
+    ),
+    "contrastive": _one("contrastive", "pairs of one class together, others a margin apart"),
+    "triplet": _one("triplet_margin", "FaceNet's triplets with semi-hard mining"),
+    "n_pair": _one("n_pair", "N-pair-mc: every other pair of the batch is a negative", training={"per_class": 2}),
+    "proxy_nca": _one("proxy_nca", "one learned proxy per class instead of sampled triplets"),
+    "cross_entropy": _one("smoothed_cross_entropy", "plain classification; the embedding is the layer before it"),
+    "multi_similarity": _one("multi_similarity", "weights pairs by three kinds of similarity"),
+    "normalised_softmax": _one("normalised_softmax", "classification by cosine with a temperature"),
+}

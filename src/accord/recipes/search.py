@@ -1,0 +1,123 @@
+"""Finds the nearest neighbours of an image in a run's gallery; serves command line and web page."""
+
+from collections import OrderedDict
+from pathlib import Path
+
+import torch
+
+from accord.data import ImageTable, decode, encode_jpeg, prepare, thumbnail
+from accord.errors import DataError, UsageError
+from accord.index import ExactIndex
+from accord.models import Embedder
+from accord.recipes.artifacts import embed_items, load_config, load_data, load_embedder, load_index
+from accord.recipes.session import pick_device
+from accord.recipes.source import find_source
+from accord.recipes.watch import Silence, Watch
+from accord.reports import contact_sheet, terminal_picture
+from accord.runs import RunFolder
+from accord.types import Hit, Manifest, Neighbours
+
+WEB_PIXELS = 25_000_000
+KEPT_THUMBNAILS = 4096
+
+
+class Search:
+    """A trained Embedder, a gallery of items and an exact index over them."""
+
+    threshold: float | None = None
+
+    def __init__(self, title: str, model: str, embedder: Embedder, index: ExactIndex, manifest: Manifest) -> None:
+        self.title, self.model = title, model
+        self.embedder, self.index, self.manifest = embedder.eval(), index, manifest
+        self.size, self.classes, self.dim = len(manifest), len(manifest.classes), embedder.dim
+        self._items = {item.id: item for item in manifest.items}
+        self._rows = {item.id: row for row, item in enumerate(manifest.items)}
+        self._table = ImageTable(manifest, embedder.preprocessing, budget_bytes=0)
+        self._pictures: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+
+    def read(self, path: Path) -> bytes:
+        """The bytes of an image file."""
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise DataError(f"{path}: {error.strerror}.") from None
+
+    def by_image(self, data: bytes, k: int) -> list[Hit]:
+        """The k nearest items of an encoded image, best first."""
+        image = decode(data, name="the query image", limit_pixels=WEB_PIXELS)
+        device = next(self.embedder.parameters()).device
+        with torch.inference_mode():
+            query = self.embedder(prepare(image, self.embedder.preprocessing)[None].to(device)).cpu()
+        return self._hits(self.index.search(query, min(k, self.size)))
+
+    def by_id(self, id: int, k: int) -> list[Hit]:
+        """The k nearest items of an item, best first, the item itself left out."""
+        self._known(id)
+        query = self.index.embedding(id)[None]
+        return self._hits(self.index.search(query, min(k, self.size - 1), exclude=torch.tensor([id])))
+
+    def thumbnail(self, id: int, size: int) -> bytes:
+        """A JPEG of an item, at most `size` pixels wide and high."""
+        self._known(id)
+        key = (id, size)
+        if key not in self._pictures:
+            self._pictures[key] = encode_jpeg(thumbnail(self._table.pixels(self._rows[id]), size))
+            while len(self._pictures) > KEPT_THUMBNAILS:
+                self._pictures.popitem(last=False)
+        return self._pictures[key]
+
+    def preview(self, data: bytes, size: int) -> bytes:
+        """A JPEG of an encoded image, at most `size` pixels wide and high."""
+        return encode_jpeg(thumbnail(decode(data, name="the query image", limit_pixels=WEB_PIXELS), size))
+
+    def sample(self, n: int) -> list[int]:
+        """Ids of items of as many different classes as possible, always the same ones."""
+        first: dict[str, int] = {}
+        for item in self.manifest.items:
+            first.setdefault(item.label, item.id)
+        ids = list(first.values())
+        return ids[:: max(1, len(ids) // n)][:n]
+
+    def label_of(self, id: int) -> str:
+        """The label of an item."""
+        return self._known(id).label
+
+    def draw_in_terminal(self, data: bytes, hits: list[Hit]) -> None:
+        """Draw the query and its neighbours with coloured half blocks, where the terminal has colours."""
+        pictures = [self.preview(data, 32), *(self.thumbnail(hit.id, 32) for hit in hits)]
+        terminal_picture(pictures, ["query", *(hit.label for hit in hits)])
+
+    def _known(self, id: int):  # type: ignore[no-untyped-def]
+        if id not in self._items:
+            raise LookupError(f"There is no item {id} in this gallery.")
+        return self._items[id]
+
+    def _hits(self, found: Neighbours) -> list[Hit]:
+        pairs = zip(found.ids[0].tolist(), found.scores[0].tolist(), strict=True)
+        return [Hit(id, self._items[id].label, score, self._items[id].path) for id, score in pairs if id >= 0]
+
+
+def open_search(run_path: Path, *, gallery: str | None = None, watch: Watch | None = None) -> Search:
+    """Open a run for searching; `gallery` names another folder to search in, embedded now."""
+    watch = watch or Silence()
+    run = RunFolder.open(run_path)
+    config, embedder = load_config(run), load_embedder(run)
+    device = pick_device(config.training.device)
+    embedder = embedder.to(device)
+    model = f"{config.model.backbone}, recipe {config.recipe}"
+    if gallery is None:
+        return Search(run.path.name, model, embedder, load_index(run, embedder), load_data(run))
+    manifest = find_source(gallery, watch)
+    labelled = embed_items(
+        embedder, manifest, device=device, progress=lambda done, total: watch.progress("embedding", done, total)
+    )
+    return Search(manifest.name, model, embedder, ExactIndex(labelled), manifest)
+
+
+def draw_hits(search: Search, data: bytes, hits: list[Hit], out: Path) -> None:
+    """Write the query and its neighbours side by side as one PNG picture."""
+    if out.suffix.lower() != ".png":
+        raise UsageError(f"--picture {out}: give a file name that ends in .png.")
+    pictures = [search.preview(data, 160), *(search.thumbnail(hit.id, 160) for hit in hits)]
+    captions = ["query", *(f"{hit.label}\n{hit.score:.3f}" for hit in hits)]
+    contact_sheet(pictures, captions, out)

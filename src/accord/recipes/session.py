@@ -1,0 +1,133 @@
+"""One training session: everything a run trains with, and how it is saved and resumed."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from accord.data import ImageTable, PKBatches, TrainingBatches
+from accord.ensembles import Ensemble, test_weights
+from accord.evaluation import evaluate
+from accord.models import Embedder
+from accord.recipes.artifacts import data_sha256, embed_items
+from accord.recipes.build import (
+    TRUNK,
+    build_batches,
+    build_embedder,
+    build_objective,
+    build_optimizer,
+    preprocessing_of,
+    warm_proxies,
+)
+from accord.recipes.config import RunConfig
+from accord.runs import RunFolder
+from accord.training import restore, training_state
+from accord.types import Json, Manifest
+
+OVERSIZE = 1.15
+
+
+@dataclass
+class Session:
+    """The moving parts of one run."""
+
+    config: RunConfig
+    manifest: Manifest
+    device: torch.device
+    embedder: Embedder
+    objective: nn.Module
+    optimizer: torch.optim.AdamW
+    table: ImageTable
+    plan: PKBatches
+    batches: TrainingBatches
+    best: dict[str, float]
+
+    @property
+    def steps(self) -> int:
+        """Optimisation steps of the whole run."""
+        assert self.config.training.epochs is not None, "epochs are chosen before the session starts"
+        return max(1, round(self.config.training.epochs * len(self.plan)))
+
+    def save(self, run: RunFolder, *, step: int) -> None:
+        """Save everything needed to go on bit-equal after `step` steps."""
+        extra: Json = {"best": self.best, "data": data_sha256(self.manifest), "config": self.config.model_dump(mode="json")}
+        tensors, facts = training_state(self.embedder, self.objective, self.optimizer, step=step, extra=extra)
+        run.save_state(tensors, facts)
+
+    def restore(self, tensors: Mapping[str, Tensor], facts: Json) -> int:
+        """Go back to a saved state; return the next step."""
+        self.best = dict(facts["extra"]["best"])
+        return restore(self.embedder, self.objective, self.optimizer, dict(tensors), facts)
+
+    def set_test_weights(self) -> None:
+        """Give the Embedder the head weights that its objective has now, and the trunk its configured share."""
+        share = self.config.model.trunk_share
+        heads = [name for name in self.embedder.heads if name != TRUNK]
+        own = (
+            {name: float(value) for name, value in test_weights(self.objective).items()}
+            if isinstance(self.objective, Ensemble)
+            else dict.fromkeys(heads, 1.0)
+        )
+        weights = {name: own[name] * (1 - share) for name in heads}
+        self.embedder.set_weights({**weights, TRUNK: share} if share > 0 else weights)
+
+    def validate(self) -> dict[str, float] | None:
+        """R@1 and MAP@R on the held-out training classes; None when there are none."""
+        held_out = self.manifest.only("validation")
+        if not len(held_out):
+            return None
+        self.set_test_weights()
+        found = evaluate(embed_items(self.embedder, held_out, device=self.device), clusters=False).metrics
+        return {name: found[name] for name in ("recall@1", "map@r")}
+
+
+def open_session(config: RunConfig, manifest: Manifest, *, fresh: bool = True) -> Session:
+    """Build everything for a resolved configuration; `fresh` also warms the proxies up."""
+    device = pick_device(config.training.device)
+    train = manifest.only("train")
+    table = ImageTable(train, preprocessing_of(config), oversize=OVERSIZE)
+    embedder = build_embedder(config).to(device)
+    objective = build_objective(config, classes=len(train.classes)).to(device)
+    plan, batches = build_batches(config, table)
+    session = Session(
+        config, manifest, device, embedder, objective, build_optimizer(config, embedder, objective), table, plan, batches, {}
+    )
+    if fresh and config.training.warm_proxies:
+        _warm(session)
+    return session
+
+
+def seconds_per_step(session: Session) -> float:
+    """Time two training steps without moving any weight."""
+    batch = session.batches(0)
+    seconds = 0.0
+    session.embedder.train()
+    for _ in range(2):
+        begin = time.perf_counter()
+        batch = session.batches(0)
+        outputs = session.embedder.outputs(batch.inputs.to(session.device))
+        sum(output.square().mean() for output in outputs.values()).backward()  # type: ignore[union-attr]
+        seconds = time.perf_counter() - begin
+    session.embedder.zero_grad(set_to_none=True)
+    return seconds
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` takes CUDA where there is one, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+@torch.no_grad()
+def _warm(session: Session) -> None:
+    session.embedder.eval()
+    outputs: dict[str, list[Tensor]] = {}
+    for rows in torch.arange(len(session.table)).split(128):
+        images = session.table.images(rows).to(session.device)
+        for name, output in session.embedder.outputs(images).items():
+            outputs.setdefault(name, []).append(output)
+    joined = {name: torch.cat(parts) for name, parts in outputs.items()}
+    warm_proxies(session.objective, joined, session.table.labels.to(session.device))

@@ -1,0 +1,48 @@
+"""Turns the `data` section of a configuration into a checked manifest with a class-disjoint split."""
+
+from pathlib import Path
+
+from accord.data import BUILTIN, builtin, check_leaks, readable, scan, split_classes
+from accord.errors import DataError, UnknownNameError
+from accord.recipes.config import DataConfig
+from accord.recipes.watch import Watch
+from accord.types import Manifest
+
+
+def open_source(config: DataConfig, watch: Watch) -> Manifest:
+    """Find the images, drop what can't be read (named), and split the classes."""
+    manifest = find_source(config.source, watch)
+    manifest, problems = readable(
+        manifest, progress=lambda done, total: watch.progress("checking images", done, total)
+    )
+    for problem in problems[:5]:
+        watch.warn(f"left out {problem}")
+    if len(problems) > 5:
+        watch.warn(f"left out {len(problems) - 5} more unreadable images; `accord validate {config.source}` lists them")
+    split = split_classes(manifest, test=config.test, validation=config.validation, seed=config.split_seed)
+    _refuse_leaks(split)
+    for note in split.notes:
+        watch.say(note)
+    return split
+
+
+def find_source(source: str, watch: Watch) -> Manifest:
+    """A built-in data set by name, or a folder or zip archive by path."""
+    if source in BUILTIN:
+        return builtin(source)
+    path = Path(source).expanduser()
+    if not path.exists():
+        if "/" in source or "." in source:
+            raise DataError(f"There is no folder or zip archive at {source}.")
+        raise UnknownNameError("folder or built-in data set", source, BUILTIN)
+    return scan(path, progress=lambda done, total: watch.progress("reading images", done, total))
+
+
+def _refuse_leaks(manifest: Manifest) -> None:
+    leaks = check_leaks(manifest)
+    if leaks.across:
+        shown = "\n".join(f"  {' = '.join(paths)}" for paths in leaks.across[:5])
+        raise DataError(
+            f"{len(leaks.across)} images are in more than one split, byte for byte; scores would be too good.\n{shown}\n"
+            "  Remove the copies, or put them into one class."
+        )

@@ -1,0 +1,201 @@
+"""The main job: images in, a trained Embedder, its evaluation on unseen classes and a report out."""
+
+import time
+from pathlib import Path
+
+from accord.data import ImageTable
+from accord.errors import ArtifactError
+from accord.recipes.artifacts import (
+    BEST,
+    CONFIG,
+    data_sha256,
+    load_config,
+    load_data,
+    load_embedder,
+    save_data,
+    save_embedder,
+)
+from accord.recipes.build import preprocessing_of
+from accord.recipes.choose import Choice, choose_epochs, choose_shapes, smaller_size
+from accord.recipes.config import RunConfig
+from accord.recipes.evaluate import report_on
+from accord.recipes.interrupt import Stopped, stop_flag
+from accord.recipes.resolve import changed, dump
+from accord.recipes.session import Session, open_session, seconds_per_step
+from accord.recipes.source import open_source
+from accord.recipes.watch import Silence, Watch
+from accord.runs import RunFolder
+from accord.training import train, warmup_cosine
+from accord.types import Json, Manifest, Step
+
+SAVE_EVERY_SECONDS = 30.0
+
+
+def train_run(config: RunConfig, out: Path, *, watch: Watch | None = None, overwrite: bool = False) -> Json:
+    """Train as configured, evaluate on the unseen classes, write the run folder; return the report."""
+    watch = watch or Silence()
+    begin = time.perf_counter()
+    manifest = open_source(config.data, watch)
+    with RunFolder.create(out, overwrite=overwrite) as run:
+        config, session = _settle(config, manifest, watch)
+        run.write_text(CONFIG, dump(config))
+        save_data(run, manifest)
+        _teach(run, session, first=0, watch=watch)
+        return _finish(run, session, watch, seconds=time.perf_counter() - begin)
+
+
+def resume_run(path: Path, *, watch: Watch | None = None) -> Json:
+    """Go on with a stopped run from its last saved step, as if it had never stopped."""
+    watch = watch or Silence()
+    begin = time.perf_counter()
+    with RunFolder.open(path) as run:
+        config, manifest = load_config(run), load_data(run)
+        state = run.load_state()
+        session = open_session(config, manifest, fresh=state is None)
+        first = 0
+        if state is not None:
+            if state.note:
+                watch.warn(state.note)
+            _refuse_other_data(state.facts, manifest)
+            first = session.restore(state.tensors, state.facts)
+        run.truncate_log(first)
+        watch.say(f"going on after step {first} of {session.steps}")
+        _teach(run, session, first=first, watch=watch)
+        return _finish(run, session, watch, seconds=time.perf_counter() - begin)
+
+
+def _settle(config: RunConfig, manifest: Manifest, watch: Watch) -> tuple[RunConfig, Session]:
+    """Fill in what the user left open, say each choice, and build the session."""
+    parts = {split: manifest.only(split) for split in ("train", "validation", "test")}
+    for split, part in parts.items():
+        watch.say(f"{split:>10}: {len(part.classes)} classes, {len(part)} images")
+    shapes = choose_shapes(config, parts["train"], _sides(manifest))
+    asked_size = config.model.size
+    config = _take(config, shapes, watch)
+    while True:
+        session = open_session(config, manifest)
+        pace = seconds_per_step(session)
+        epochs = choose_epochs(config, steps_per_epoch=len(session.plan), seconds_per_step=pace)
+        chosen = config if not epochs.sections else changed(config, **epochs.sections)
+        size = None if asked_size else smaller_size(preprocessing_of(config).size, epochs=chosen.training.epochs or 0.0)
+        if size is None or config.training.epochs is not None:
+            for reason in epochs.reasons:
+                watch.say(f"chosen: {reason}")
+            session.config = chosen
+            return chosen, session
+        watch.say(f"chosen: input {size} px instead, so that enough epochs fit into {config.training.minutes:g} minutes")
+        config = changed(config, model={"size": size})
+
+
+def _take(config: RunConfig, choice: Choice, watch: Watch) -> RunConfig:
+    for reason in choice.reasons:
+        watch.say(f"chosen: {reason}")
+    return changed(config, **choice.sections)
+
+
+def _sides(manifest: Manifest) -> list[int]:
+    sample = manifest.items[:: max(1, len(manifest) // 64)]
+    return ImageTable.shorter_sides(Manifest(manifest.name, manifest.root, tuple(sample)))
+
+
+def _teach(run: RunFolder, session: Session, *, first: int, watch: Watch) -> None:
+    """The training loop: log every step, validate every epoch, save now and then, stop when asked."""
+    config, steps = session.config.training, session.steps
+    saved = time.perf_counter()
+    with stop_flag() as flag:
+        steps_done = train(
+            session.embedder,
+            session.objective,
+            session.batches,
+            session.optimizer,
+            steps=steps,
+            first=first,
+            steps_per_epoch=len(session.plan),
+            schedule=lambda step: warmup_cosine(step, steps=steps, warmup=config.warmup),
+            clip_norm=config.clip_norm,
+            device=session.device,
+            precision=config.precision,
+        )
+        clock = _Clock(first, steps, config.classes_per_batch * config.per_class)  # type: ignore[operator]
+        for step in steps_done:
+            done = step.number + 1
+            run.append_log(_entry(step, session))
+            watch.progress("training", done, steps, clock.facts(step))
+            if done % len(session.plan) == 0 or done == steps:
+                _judge(run, session, step=done)
+                if time.perf_counter() - saved > SAVE_EVERY_SECONDS or done == steps:
+                    session.save(run, step=done)
+                    saved = time.perf_counter()
+            if flag.number:
+                session.save(run, step=done)
+                raise Stopped(
+                    f"Stopped after step {done} of {steps}; everything is saved.\n  Go on with: accord train --resume {run.path}",
+                    number=flag.number,
+                )
+
+
+def _judge(run: RunFolder, session: Session, *, step: int) -> None:
+    """Validate on held-out training classes; keep the best model so far beside the last."""
+    found = session.validate()
+    if found is None:
+        return
+    run.append_log({"validation": {"step": step, **found}})
+    if found["map@r"] > session.best.get("map@r", -1.0):
+        session.best = {"step": step, **found}
+        save_embedder(run, session.embedder, BEST)
+
+
+def _finish(run: RunFolder, session: Session, watch: Watch, *, seconds: float) -> Json:
+    """Choose the checkpoint, write the model, evaluate, write index and report, seal the folder."""
+    session.set_test_weights()
+    embedder = session.embedder
+    if session.config.training.keep == "best" and session.best:
+        embedder = load_embedder(run, BEST).to(session.device)
+        watch.say(f"the model is the one of step {session.best['step']:.0f}, best on the validation classes")
+    save_embedder(run, embedder)
+    return report_on(run, embedder, session.config, session.manifest, watch=watch, training_seconds=seconds)
+
+
+def _entry(step: Step, session: Session) -> Json:
+    weights = getattr(session.objective, "weights", None)
+    return {
+        "step": step.number,
+        "epoch": step.epoch,
+        "loss": _number(step.loss),
+        "terms": {name: _number(value) for name, value in step.terms.items()},
+        "weights": {name: _number(value) for name, value in weights().items()} if callable(weights) else {},
+        "rates": dict(step.rates),
+        "gradient_norm": _number(step.gradient_norm),
+        "skipped": step.skipped,
+    }
+
+
+def _number(value: object) -> float | None:
+    number = float(value)  # type: ignore[arg-type]
+    return number if number == number and abs(number) != float("inf") else None
+
+
+class _Clock:
+    """Images per second and time left, for the progress line."""
+
+    def __init__(self, first: int, steps: int, batch: int) -> None:
+        self.first, self.steps, self.batch = first, steps, batch
+        self.begin = time.perf_counter()
+
+    def facts(self, step: Step) -> dict[str, str]:
+        """What is shown beside the bar."""
+        done = step.number + 1 - self.first
+        pace = (time.perf_counter() - self.begin) / done
+        terms = {name: f"{float(value):.3f}" for name, value in step.terms.items()} if len(step.terms) > 1 else {}
+        return {
+            "epoch": str(step.epoch + 1),
+            "loss": f"{float(step.loss):.3f}",
+            **terms,
+            "rate": f"{max(step.rates.values(), default=0.0):.1e}",
+            "images/s": f"{self.batch / pace:.0f}",
+        }
+
+
+def _refuse_other_data(facts: Json, manifest: Manifest) -> None:
+    if facts["extra"]["data"] != data_sha256(manifest):
+        raise ArtifactError("The images or the split are no longer those the run was started with; it can't go on.")
