@@ -40,7 +40,9 @@ class Manifest:
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names in the one order used everywhere: sorted by their bytes."""
-        return tuple(sorted({item.label for item in self.items}, key=lambda name: name.encode(errors="surrogateescape")))
+        return tuple(
+            sorted({item.label for item in self.items}, key=lambda name: name.encode(errors="surrogateescape"))
+        )
 
     def only(self, split: str) -> "Manifest":
         """The items of one split (`train`, `validation` or `test`), ids kept."""
@@ -131,6 +133,7 @@ class Evaluation:
 
     `per_query[name]` and `query_ids`, `query_labels` run in parallel; `overall` holds metrics without a per-query value
     (`nmi`); `counts` holds queries, gallery, classes, singletons, tied_queries …; `chance` the level of random guessing.
+    `optimistic` holds what retrieval metrics would be with ties in favour of the query; `notes` are sentences for a reader.
     """
 
     per_query: Mapping[str, Float[Tensor, " query"]]
@@ -139,6 +142,8 @@ class Evaluation:
     overall: Mapping[str, float] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     chance: Mapping[str, float] = field(default_factory=dict)
+    optimistic: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def metrics(self) -> dict[str, float]:
