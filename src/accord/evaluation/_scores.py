@@ -1,0 +1,58 @@
+"""Cosine scores whose bits depend on the two embeddings alone, not on blocks, threads or the order of a sum.
+
+A unit row is cut into a high part, multiples of 2⁻²⁶, and a low part on a grid so fine that every product of parts, and
+every sum of such products, fits into float64 without rounding. So it does not matter how a matrix product groups its
+sums, and equal pairs of rows have equal scores. The product of two low parts (below dim · 2⁻⁵⁴) is left out.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from accord.evaluation._gallery import Gallery, pieces
+from accord.geometry import row_blocks
+
+HIGH_BITS = 26
+# Scores this close are tied: far above the error of an exact score, far below what a float32 embedding can mean.
+TIE = 2.0**-40
+
+
+def error_bound(dim: int) -> float:
+    """How far a float32 product of two unit rows can be from the exact score, whatever the order of its sum."""
+    return (dim + 8) * 2.0**-24
+
+
+def exact_pairs(gallery: Gallery, rows: Int[Tensor, " pair"], columns: Int[Tensor, " pair"]) -> Float[Tensor, " pair"]:
+    """Exact cosine scores of pairs of items given by row number."""
+    scores = gallery.norms.new_empty(len(rows))
+    for part in pieces(len(rows), 4 * gallery.embeddings.shape[1]):
+        q_high, q_low = _parts(gallery, rows[part])
+        k_high, k_low = _parts(gallery, columns[part])
+        scores[part] = (q_high * k_high).sum(1) + (q_high * k_low + q_low * k_high).sum(1)
+    return scores
+
+
+def exact_rows(gallery: Gallery, rows: Int[Tensor, " query"]) -> Float[Tensor, "query item"]:
+    """Exact cosine scores of some items with all items."""
+    n, dim = gallery.embeddings.shape
+    q_high, q_low = _parts(gallery, rows)
+    scores = gallery.norms.new_empty(len(rows), n)
+    everyone = torch.arange(n, device=rows.device)
+    for part in row_blocks(n, 4 * dim, itemsize=8):
+        k_high, k_low = _parts(gallery, everyone[part])
+        scores[:, part] = q_high @ k_high.T + (q_high @ k_low.T + q_low @ k_high.T)
+    return scores
+
+
+def _parts(gallery: Gallery, rows: Tensor) -> tuple[Tensor, Tensor]:
+    unit = gallery.embeddings[rows].double() / gallery.norms[rows, None]
+    # |Σ high · low| ≤ √dim · 2^(-HIGH_BITS - 1): the grid leaves 53 bits for it, twice over for the two mixed sums
+    low_bits = 52 - math.ceil(math.log2(unit.shape[1]) / 2)
+    high = _round(unit, HIGH_BITS)
+    return high, _round(unit - high, low_bits)
+
+
+def _round(x: Tensor, bits: int) -> Tensor:
+    return torch.ldexp(torch.ldexp(x, x.new_tensor(bits)).round(), x.new_tensor(-bits))
