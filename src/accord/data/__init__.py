@@ -1,0 +1,36 @@
+"""The door in: image files become a table of items, and the table becomes batches of pixels."""
+
+from accord.data._augment import Augment, AugmentOptions
+from accord.data._decode import Facts, decode, facts, load_image, prepare
+from accord.data._inspect import Problem, inspect_folder, readable
+from accord.data._manifest import ClassMap, fingerprint, manifest_from_json, manifest_to_json
+from accord.data._sampling import PKBatches, TrainingBatches, generator_for
+from accord.data._scan import BUILTIN, builtin, scan
+from accord.data._split import check_leaks, split_classes
+from accord.data._table import ImageTable
+
+__all__ = [
+    "BUILTIN",
+    "Augment",
+    "AugmentOptions",
+    "ClassMap",
+    "Facts",
+    "ImageTable",
+    "PKBatches",
+    "Problem",
+    "TrainingBatches",
+    "builtin",
+    "check_leaks",
+    "decode",
+    "facts",
+    "fingerprint",
+    "generator_for",
+    "inspect_folder",
+    "load_image",
+    "manifest_from_json",
+    "manifest_to_json",
+    "prepare",
+    "readable",
+    "scan",
+    "split_classes",
+]
