@@ -1,5 +1,7 @@
 """k-means: points into clusters, by our own Lloyd iterations that look again only where a centre has moved."""
 
+import math
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -42,25 +44,32 @@ def kmeans(
 
 
 def _seeds(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
-    """k-means++: each next seed is drawn with probability proportional to its squared distance from the nearest one."""
+    """k-means++: the next seed is drawn in proportion to the squared distances from the nearest seed so far.
+
+    Of a few draws the one that leaves the smallest sum of squared distances is taken (§7 of the paper).
+    """
     squares = points.square().sum(dim=1)
     distances = torch.full_like(squares, torch.inf, dtype=torch.float64)
-    draws = torch.rand(clusters, generator=generator, dtype=torch.float64).to(points.device)
+    trials = 2 + int(math.log(clusters))
+    draws = torch.rand(clusters, trials, generator=generator, dtype=torch.float64).to(points.device)
     chosen = torch.empty(clusters, dtype=torch.int64, device=points.device)
     for seed in range(clusters):
-        weights = torch.ones_like(distances) if seed == 0 else distances
-        # float64 sums in order: the draw must not fall outside because of rounding
-        ladder = weights.cumsum(dim=0)
-        if seed and not bool(ladder[-1] > 0):
-            # every point sits on a seed already
-            ladder = torch.ones_like(distances).cumsum(dim=0)
-        chosen[seed] = torch.searchsorted(ladder, draws[seed] * ladder[-1], right=True).clamp_max(len(points) - 1)
-        row = chosen[seed]
-        apart = (squares + squares[row] - 2 * (points @ points[row])).clamp_min(0)
+        rows = _draw(distances, draws[seed])
+        apart = squares[:, None] + squares[rows] - 2 * inner(points, points[rows])
         # rounding must not leave a seed, or its twin, at a distance from itself
-        apart = torch.where(apart > 1e-6 * (squares + squares[row]), apart, 0)
-        distances = torch.minimum(distances, apart.double())
+        apart = torch.where(apart > 1e-6 * (squares[:, None] + squares[rows]), apart, 0)
+        nearest = torch.minimum(distances[:, None], apart.double())
+        winner = nearest.sum(dim=0).argmin()
+        chosen[seed], distances = rows[winner], nearest[:, winner]
     return chosen
+
+
+def _draw(weights: Tensor, draws: Tensor) -> Tensor:
+    """Rows drawn in proportion to their weights; any row where there is no seed yet, or one on every point."""
+    ladder = weights.cumsum(dim=0)
+    if not bool(0 < ladder[-1] < torch.inf):
+        ladder = torch.ones_like(weights).cumsum(dim=0)
+    return torch.searchsorted(ladder, draws * ladder[-1], right=True).clamp_max(len(weights) - 1)
 
 
 def _closest(points: Tensor, rows: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
