@@ -1,0 +1,33 @@
+"""Turns what a run measured into one report: JSON for programs, a page for the browser, a few lines for the terminal.
+
+Everything goes through one JSON value, so the three can never disagree:
+
+    report = make_report(ReportInputs(trained=…, test=…, neighbours=…, class_names=…, …))   # Evaluations in, JSON out
+    page = render_html(report, Thumbnails(ids, pixels))    # one self-contained file, opens offline
+    print(render_text(report))                             # the headline as plain text
+    write_report(folder, report, Thumbnails(ids, pixels))  # report.json and report.html, atomically
+
+`render_html` needs nothing but the JSON and the thumbnails, so a page can be drawn again from a run folder. Without
+thumbnails it shows names instead of pictures. All figures in the JSON are fractions in [0, 1]; only the page and the
+text multiply by a hundred. Names that came from a user are escaped, or only ever set as text.
+"""
+
+from accord.reports._html import render_html
+from accord.reports._inputs import ReportInputs, Thumbnails
+from accord.reports._projection import Projection, project_2d
+from accord.reports._report import SCHEMA_VERSION, make_report
+from accord.reports._text import headline, render_text
+from accord.reports._write import write_report
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Projection",
+    "ReportInputs",
+    "Thumbnails",
+    "headline",
+    "make_report",
+    "project_2d",
+    "render_html",
+    "render_text",
+    "write_report",
+]

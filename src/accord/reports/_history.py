@@ -1,0 +1,48 @@
+"""Gathers the rows of a training log into columns that a chart can draw."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from accord.reports._plain import number
+from accord.types import Json
+
+MOST_POINTS = 600
+_GROUPS = ("terms", "weights", "rates")
+
+
+def history(rows: Sequence[Json]) -> Json:
+    """Turn log rows into columns, thinned to at most 600 points by averaging neighbouring steps.
+
+    Values that were not finite become null, so that a chart shows a gap instead of hiding the trouble.
+    """
+    steps = [row for row in rows if "step" in row and "loss" in row]
+    width = -(-len(steps) // MOST_POINTS) or 1
+    buckets = [steps[i : i + width] for i in range(0, len(steps), width)]
+    columns: Json = {
+        "step": [bucket[-1]["step"] for bucket in buckets],
+        "epoch": [bucket[-1].get("epoch") for bucket in buckets],
+        "loss": [_mean(row.get("loss") for row in bucket) for bucket in buckets],
+        "averaged": width,
+    }
+    for group in _GROUPS:
+        names = dict.fromkeys(name for row in steps for name in row.get(group) or {})
+        columns[group] = {
+            name: [_mean((row.get(group) or {}).get(name) for row in bucket) for bucket in buckets] for name in names
+        }
+    columns["validation"] = [
+        {name: number(value) if name != "step" else value for name, value in row["validation"].items()}
+        for row in rows
+        if row.get("validation")
+    ]
+    return columns
+
+
+def _mean(values: Iterable[Any]) -> float | None:
+    finite = [value for value in map(_significant, values) if value is not None]
+    return _significant(sum(finite) / len(finite)) if finite else None
+
+
+def _significant(value: Any) -> float | None:
+    # significant digits and not decimals: a learning rate of 3e-7 must not become zero
+    kept = number(value, digits=300)
+    return None if kept is None else float(f"{kept:.5g}")

@@ -1,0 +1,81 @@
+"""Says in a few plain lines what a run achieved, for the terminal and for the top of the page."""
+
+from accord.types import Json
+
+HEADLINE_METRICS = {
+    "recall@1": ("Recall@1", "The nearest item is of the query's class"),
+    "map@r": ("MAP@R", "How pure and well ordered the nearest items are"),
+    "r_precision": ("R-precision", "Share of the R nearest that are right, where R others exist"),
+    "nmi": ("NMI", "How well clusters of the embeddings match the classes"),
+    "knn_accuracy": ("k-NN accuracy", "Class told by a vote of the three nearest"),
+}
+
+
+def headline(report: Json) -> str:
+    """One sentence in plain words: of a hundred queries, how many find their own class first, and how many did before.
+
+    >>> headline({"metrics": {"recall@1": 0.62}, "baseline": {"recall@1": 0.3}})
+    'Of 100 pictures of classes never seen in training, 62 now find a picture of their own class first. Before training, 30 did.'
+    """
+    now, before = report["metrics"].get("recall@1"), report["baseline"].get("recall@1")
+    if now is None:
+        return "This run has no measured recall."
+    start = f"Of 100 pictures of classes never seen in training, {_hundredths(now)} "
+    if before is None:
+        return start + "find a picture of their own class first."
+    if _hundredths(now) == _hundredths(before):
+        return start + "find a picture of their own class first, as many as before training."
+    return start + f"now find a picture of their own class first. Before training, {_hundredths(before)} did."
+
+
+def _hundredths(fraction: float) -> str:
+    """A rounded count out of 100 that says neither none nor all unless it is so."""
+    if 0 < fraction < 0.005:
+        return "fewer than one"
+    if 0.995 <= fraction < 1:
+        return "more than 99"
+    return str(round(100 * fraction))
+
+
+def percent(fraction: float | None) -> str:
+    """A fraction with one decimal, in percent and without the sign; a dash where it was not measured."""
+    return "–" if fraction is None else f"{100 * fraction:.1f}"
+
+
+def points(trained: float | None, baseline: float | None) -> str:
+    """The difference in percentage points, always with its sign; a true minus for losses."""
+    if trained is None or baseline is None:
+        return "–"
+    difference = round(100 * (trained - baseline), 1)
+    return f"{'−' if difference < 0 else '+'}{abs(difference):.1f}"
+
+
+def render_text(report: Json) -> str:
+    """Render the headline figures as plain text: a sentence, then one line per metric, in percent."""
+    lines = [report["title"], headline(report), ""]
+    rows = [("", "trained", "frozen", "difference", "interval")]
+    for key, value in _measured(report).items():
+        before = report["baseline"].get(key)
+        rows.append((_label(key), percent(value), percent(before), points(value, before), _interval(report, key)))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    for first, *rest in rows:
+        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    lines += [f"! {note}" for note in report["notes"]]
+    return "\n".join(lines) + "\n"
+
+
+def _measured(report: Json) -> dict[str, float]:
+    """The metrics that were measured: the headline's first, then the rest in their own order."""
+    metrics = report["metrics"]
+    order = [*HEADLINE_METRICS, *(key for key in metrics if key not in HEADLINE_METRICS)]
+    return {key: metrics[key] for key in order if metrics.get(key) is not None}
+
+
+def _label(key: str) -> str:
+    return HEADLINE_METRICS[key][0] if key in HEADLINE_METRICS else key.replace("recall@", "Recall@")
+
+
+def _interval(report: Json, key: str) -> str:
+    bounds = report["intervals"].get(key)
+    return f"{percent(bounds[0])} to {percent(bounds[1])}" if bounds else ""

@@ -1,0 +1,45 @@
+// The recall curve and the charts of the training log.
+const color = (order) => `var(--s${order % 8})`;
+const asPercent = (value) => percent(value) + " %";
+
+(function recall() {
+  const curve = report.recall_curve;
+  const series = [{ name: "trained", color: "var(--accent)", values: curve.trained, dots: true }];
+  if (curve.baseline.length) series.push({ name: "frozen baseline", color: "var(--base)", values: curve.baseline, dots: true });
+  if (curve.chance.length) series.push({ name: "random order", color: "var(--chance)", values: curve.chance, dash: "2 5" });
+  if (!curve.k.length) return byId("recall").remove();
+  lineChart(byId("recall-chart"), {
+    title: "Recall@K", x: curve.k, logX: true, xLabel: "K, the number of neighbours looked at", xName: (i) => `Among the ${curve.k[i]} nearest`,
+    series, low: 0, high: 1, height: 340, format: (value) => (Number.isInteger(value * 20) ? Math.round(value * 100) + " %" : asPercent(value)),
+  });
+})();
+
+(function training() {
+  const log = report.history;
+  const about = byId("training-about");
+  const host = byId("training-charts");
+  if (!log.step.length) {
+    about.textContent = "No training log came with this report.";
+    return;
+  }
+  about.textContent = (log.averaged > 1 ? `Each point is the mean of ${log.averaged} steps. ` : "") +
+    "Bold lines are smoothed; the thin ones show what was recorded. The validation classes are held out of training and are not the unseen classes above.";
+  const panel = (width) => host.appendChild(el("div", { class: `panel ${width}` }));
+  const step = (i) => `Step ${log.step[i].toLocaleString("en")}` + (log.epoch[i] === null ? "" : `, epoch ${log.epoch[i]}`);
+  const common = { x: log.step, xLabel: "step", xName: step };
+  const validation = log.validation.filter((row) => row["recall@1"] !== null);
+  const half = validation.length ? "wide" : "full";
+  lineChart(panel(half), { ...common, title: "Loss", unit: "what is minimised", series: [{ name: "loss", color: color(0), values: log.loss }], smoothed: true, height: 240 });
+  if (validation.length)
+    lineChart(panel("wide"), {
+      title: "On validation classes", x: validation.map((row) => row.step), xLabel: "step", xName: (i) => `After step ${validation[i].step}`, height: 240, format: asPercent,
+      series: [["Recall@1", "recall@1"], ["MAP@R", "map@r"]].map(([name, key], i) => ({ name, color: color(i), values: validation.map((row) => row[key] ?? null), dots: true })),
+    });
+  const groups = (group) => Object.entries(log[group]).map(([name, values], i) => ({ name, color: color(i), values, order: i }));
+  const terms = groups("terms");
+  if (terms.length > 1)
+    for (const term of terms) lineChart(panel(""), { ...common, title: term.name, unit: "loss term", series: [term], smoothed: true, height: 170 });
+  const [weights, rates] = [groups("weights"), groups("rates")];
+  if (weights.length > 1) lineChart(panel(rates.length ? "wide" : "full"), { ...common, title: "Ensemble weights", series: weights, height: 240 });
+  if (rates.length) lineChart(panel(weights.length > 1 ? "wide" : "full"), { ...common, title: "Learning rates", unit: "logarithmic", series: rates, logY: true, height: 240 });
+})();
