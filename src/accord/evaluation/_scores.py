@@ -55,4 +55,5 @@ def _parts(gallery: Gallery, rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _round(x: Tensor, bits: int) -> Tensor:
-    return torch.ldexp(torch.ldexp(x, x.new_tensor(bits)).round(), x.new_tensor(-bits))
+    # scaling by a power of two is exact
+    return (x * 2.0**bits).round_().mul_(2.0**-bits)
