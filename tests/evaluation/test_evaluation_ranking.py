@@ -1,5 +1,7 @@
 """The ranking behind every metric: complete, exact, and independent of how the fast products were made."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -68,7 +70,7 @@ def test_holds_everything_down_to_the_depth_with_its_ties(depth, kind):
         # scores in float32 stay only where their order is beyond doubt
         assert all(abs(found[column] - float(exact[query, column])) < 1e-5 for column in wanted)
         order = sorted(found, key=found.__getitem__, reverse=True)
-        for ahead, behind in zip(order, order[1:], strict=False):
+        for ahead, behind in itertools.pairwise(order):
             assert float(exact[query, ahead]) >= float(exact[query, behind]) - TIE
 
 

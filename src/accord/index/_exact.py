@@ -32,7 +32,7 @@ class ExactIndex:
         return len(self.labelled.ids)
 
     def search(
-        self, queries: Float[Tensor, "query dim"], k: int, *, exclude: Int[Tensor, " query"] | None = None
+        self, queries: Float[Tensor, "query dim"], k: int, *, exclude: Int[Tensor, "..."] | None = None
     ) -> Neighbours:
         """The k nearest items of each query, best first, with float32 scores in [-1, 1].
 
@@ -44,19 +44,17 @@ class ExactIndex:
         if exclude is None:
             exclude = torch.full((len(queries),), -1, device=queries.device)
         queries = self._checked_queries(queries, exclude)
-        out = Neighbours(
-            queries.new_full((len(queries), k), -torch.inf, dtype=torch.float32),
-            torch.full((len(queries), k), -1, dtype=torch.int64, device=queries.device),
-        )
-        for rows in row_blocks(len(queries), 2 * len(self), budget_bytes=self.budget_bytes):
-            barred = self._places(exclude[rows])
-            for part, scores, columns in self._nearest(queries[rows], barred, k):
-                here = slice(0, min(k, scores.shape[1]))
-                places = torch.arange(rows.start, rows.stop, device=queries.device)[part, None]
-                ranks = torch.arange(here.stop, device=queries.device)
-                out.scores[places, ranks] = scores[:, here].float().clamp(-1, 1)
-                found = scores[:, here] > -torch.inf
-                out.ids[places, ranks] = self.labelled.ids[columns[:, here]].masked_fill(~found, -1)
+        size, device = (len(queries), k), queries.device
+        out = Neighbours(torch.full(size, -torch.inf, device=device), torch.full(size, -1, device=device))
+        everyone = torch.arange(len(queries), device=device)
+        for block in row_blocks(len(queries), 2 * len(self), budget_bytes=self.budget_bytes):
+            for rows, scores, columns in self._nearest(queries[block], self._places(exclude[block]), k):
+                places = everyone[block][rows]
+                found = scores[:, :k] > -torch.inf
+                out.scores[places, : found.shape[1]] = torch.where(
+                    found, scores[:, :k].clamp(-1, 1), -torch.inf
+                ).float()
+                out.ids[places, : found.shape[1]] = torch.where(found, self.labelled.ids[columns[:, :k]], -1)
         return out
 
     def add(self, labelled: Labelled) -> None:
