@@ -80,8 +80,8 @@ def check_range(
     name: str,
     value: object,
     *,
-    low: float | None = None,
-    high: float | None = None,
+    low: int | float | None = None,
+    high: int | float | None = None,
     open_low: bool = False,
     open_high: bool = False,
 ) -> None:

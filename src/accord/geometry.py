@@ -5,6 +5,7 @@ for duplicates and zero rows.
 """
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from jaxtyping import Float
@@ -20,13 +21,13 @@ def full(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 
 def smallest_norm(dtype: torch.dtype) -> float:
     """The norm below which a vector of this dtype counts as zero; its inverse bounds the gradient of `normalise`."""
-    return float(max(1e-6, torch.finfo(dtype).tiny ** 0.5))
+    return float(max(1e-5, torch.finfo(dtype).tiny ** 0.5))
 
 
 def normalise(x: Float[Tensor, "..."], dim: int = -1, *, dtype: torch.dtype | None = None) -> Float[Tensor, "..."]:
     """Scale vectors along `dim` to length one; a zero vector stays zero.
 
-    Vectors shorter than `smallest_norm(x.dtype)` (1e-6, in float16 7.8e-3) are divided by that length instead of their
+    Vectors shorter than `smallest_norm(x.dtype)` (1e-5, in float16 7.8e-3) are divided by that length instead of their
     own, so the gradient is at most its inverse times the incoming one. The result has the dtype of `x` or `dtype`.
     """
     exact = full(x)
@@ -38,7 +39,7 @@ def inner(q: Float[Tensor, "query dim"], k: Float[Tensor, "key dim"]) -> Float[T
     """Inner product of each query with each key, any real number; in float32 for half-precision input."""
     q, k = _matched(q, k)
     # a matrix product is the one step autocast would move to half precision
-    with torch.autocast(q.device.type, enabled=False):
+    with _no_autocast(q.device.type):
         return q @ k.T
 
 
@@ -75,6 +76,11 @@ def row_blocks(rows: int, columns: int, *, budget_bytes: int = 32 * 2**20, items
     """
     size = max(1, budget_bytes // max(1, columns * itemsize))
     return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
+
+
+def _no_autocast(device_type: str) -> AbstractContextManager[object]:
+    known = torch.amp.is_autocast_available(device_type)
+    return torch.autocast(device_type, enabled=False) if known else nullcontext()
 
 
 def _matched(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,109 @@
+"""Several losses as one: each sees the shared embedding or a head of its own, and a weighting adds them up."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from accord.checks import check_finite, describe
+from accord.ensembles._weighting import Weighting
+from accord.errors import BatchError, UsageError
+from accord.geometry import full
+from accord.types import Scalar
+
+Heads = Tensor | Mapping[str, Tensor]
+
+
+class Ensemble(nn.Module):
+    """Train against several losses at once; itself an objective, called with (embeddings, labels).
+
+    `members` are losses by name: our modules, those of other libraries, or any callable `(embeddings, labels)` that
+    returns a scalar. One tensor of embeddings goes to every member; a mapping gives each member the head of its own
+    name. After each call `terms` holds each member's raw loss, detached, also when one is refused as not finite.
+
+    >>> import torch
+    >>> from accord.ensembles import FixedWeights
+    >>> from accord.losses import Contrastive, TripletMargin
+    >>> objective = Ensemble({"pairs": Contrastive(), "triplets": TripletMargin()}, weighting=FixedWeights())
+    >>> loss = objective(torch.randn(8, 4), torch.arange(8) % 2)
+    >>> sorted(objective.terms)
+    ['pairs', 'triplets']
+    """
+
+    def __init__(self, members: Mapping[str, nn.Module | Callable[..., Tensor]], *, weighting: Weighting) -> None:
+        super().__init__()
+        if len(members) < 2:
+            raise UsageError(f"Ensemble: needs at least 2 members, not {len(members)}; use a single loss as it is.")
+        self.members = nn.ModuleDict()
+        for name, member in members.items():
+            self._add(name, member)
+        weighting.bind(tuple(members))
+        self.weighting = weighting
+        self.terms: dict[str, Tensor] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The members' names, in their order."""
+        return tuple(self.members)
+
+    def forward(self, embeddings: Heads, labels: Any) -> Scalar:
+        """The weighted total of one batch."""
+        heads = self._heads(embeddings)
+        losses = {name: self._loss(name, heads[name], labels) for name in self.names}
+        self.terms = {name: loss.detach() for name, loss in losses.items()}
+        for name, loss in losses.items():
+            check_finite(f"ensemble member '{name}'", "its loss", loss)
+        return self.weighting(torch.stack(list(losses.values())))
+
+    def weights(self) -> dict[str, Tensor]:
+        """What each member's raw loss was multiplied by in the last call."""
+        return dict(zip(self.names, self.weighting.multipliers().detach(), strict=True))
+
+    def _add(self, name: str, member: nn.Module | Callable[..., Tensor]) -> None:
+        if not callable(member):
+            raise UsageError(f"Ensemble: member '{name}' can't be called; it is a {type(member).__name__}.")
+        try:
+            self.members[name] = member if isinstance(member, nn.Module) else _Foreign(member)
+        except (KeyError, TypeError) as error:
+            raise UsageError(f"Ensemble: {name!r} can't be a member's name; use another, without dots.") from error
+
+    def _heads(self, embeddings: Heads) -> Mapping[str, Tensor]:
+        if isinstance(embeddings, Tensor):
+            return dict.fromkeys(self.names, embeddings)
+        if set(embeddings) != set(self.names):
+            raise BatchError(
+                "ensemble: there must be one head per member.\n"
+                f"  members: {', '.join(sorted(self.names))}\n  heads:   {', '.join(sorted(embeddings)) or 'none'}"
+            )
+        return embeddings
+
+    def _loss(self, name: str, head: Tensor, labels: Any) -> Tensor:
+        loss = self.members[name](head, labels)
+        if not isinstance(loss, Tensor) or loss.ndim or not loss.is_floating_point():
+            raise UsageError(f"Ensemble: member '{name}' must return a floating-point scalar, not {describe(loss)}.")
+        return full(loss)
+
+
+class _Foreign(nn.Module):
+    """A plain callable as a member."""
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, embeddings: Tensor, labels: Any) -> Tensor:
+        return self.function(embeddings, labels)
+
+
+def test_weights(ensemble: Ensemble) -> dict[str, Tensor]:
+    """Each member's share of the embedding at test time, ≥ 0, with sum 1.
+
+    Head i of unit length is scaled by √share before the heads are joined, so that squared distances (and cosines) of
+    the joined vectors are the weighted means of the heads' (Zabihzadeh et al., arXiv 2107.01130).
+    """
+    return dict(zip(ensemble.names, ensemble.weighting.shares().detach(), strict=True))
+
+
+# the name is for users; pytest would take it for a test wherever it is imported
+test_weights.__test__ = False  # type: ignore[attr-defined]

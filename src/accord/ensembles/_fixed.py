@@ -1,0 +1,95 @@
+"""Fixed weights between losses that have first been brought to a common scale."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from accord.checks import check_range
+from accord.ensembles._weighting import Members
+from accord.errors import UnknownNameError, UsageError
+from accord.types import Scalar
+
+
+class FixedWeights(nn.Module):
+    """Give each member a fixed share of the total, whatever the scale of its loss.
+
+    With shares w (equal by default, made to sum to 1) the total is
+
+        L = Σ_j w_j · (s̄ / s_j) · l_j,        s̄ = Σ_j w_j · s_j,
+
+    where the scale s_j is the running mean of |l_j|. So each member contributes w_j · s̄, and L stays on the scale of
+    the losses: it shrinks as they do. `normalise=False` gives Σ_j w_j · l_j with the weights as they are.
+
+    After Zabihzadeh, Alitbi & Mousavirad, arXiv 2107.01130, where weights are learned and s_j is the mean over all
+    iterations. We differ: weights are fixed; the running mean is exponential with `momentum`, bias-corrected, so early
+    values are forgotten; it is of |l_j|, as a loss may be negative (Proxy-NCA); s̄ is weighted by w, so a member of
+    weight 0 changes nothing; a loss of exactly 0 (no triplets left) does not move its scale; and s_j counts as at least
+    `floor` · s̄, so a vanishing loss is amplified at most 1 / floor times. Scales are constants for the gradient; they
+    move in training mode only and live in buffers, so a resumed run continues with them.
+    """
+
+    shares_given: torch.Tensor
+    running: torch.Tensor
+    mass: torch.Tensor
+
+    def __init__(
+        self,
+        weights: Mapping[str, float] | None = None,
+        normalise: bool = True,
+        *,
+        momentum: float = 0.99,
+        floor: float = 0.05,
+    ) -> None:
+        super().__init__()
+        check_range("FixedWeights", "momentum", momentum, low=0, high=1, open_high=True)
+        check_range("FixedWeights", "floor", floor, low=0, high=1, open_low=True)
+        for name, weight in (weights or {}).items():
+            check_range("FixedWeights", f"the weight of '{name}'", weight, low=0)
+        self.weights = None if weights is None else dict(weights)
+        self.normalise, self.momentum, self.floor = normalise, momentum, floor
+
+    def bind(self, names: Sequence[str]) -> None:
+        """Match the weights to the members; every member needs one, and at least one must be positive."""
+        if "running" in self._buffers:
+            raise UsageError("FixedWeights: already serves an ensemble; make one for each, as it keeps their scales.")
+        given = self.weights if self.weights is not None else dict.fromkeys(names, 1 / len(names))
+        for name in given:
+            if name not in names:
+                raise UnknownNameError("member of the ensemble", name, names)
+        missing = [name for name in names if name not in given]
+        if missing or not any(given.values()):
+            wish = f"has no weight for {', '.join(missing)}" if missing else "needs a weight above 0"
+            raise UsageError(f"FixedWeights: {wish}; give each of {', '.join(names)} a weight.")
+        self.register_buffer("shares_given", torch.tensor([float(given[name]) for name in names]), persistent=False)
+        self.register_buffer("running", torch.zeros(len(names)))
+        self.register_buffer("mass", torch.zeros(len(names)))
+
+    def forward(self, losses: Members) -> Scalar:
+        """The weighted sum of the members' losses."""
+        if self.training:
+            self._observe(losses.detach())
+        return (self.multipliers().to(losses.dtype) * losses).sum()
+
+    def multipliers(self) -> Members:
+        """What each raw loss is multiplied by; the bare shares before anything has been seen."""
+        if not self.normalise:
+            return self.shares_given
+        shares = self.shares()
+        seen = self.mass > 0
+        scales = self.running / torch.where(seen, self.mass, 1)
+        # over the members seen so far: an unseen one must not pull the common scale to zero
+        common = (shares * scales).sum() / (shares * seen).sum().clamp_min(torch.finfo(shares.dtype).tiny)
+        level = torch.where(seen, torch.maximum(scales, self.floor * common), common)
+        return shares * torch.where(level > 0, common / level, 1)
+
+    def shares(self) -> Members:
+        """The weights, made to sum to 1."""
+        return self.shares_given / self.shares_given.sum()
+
+    def _observe(self, losses: Members) -> None:
+        size = losses.abs().to(self.running.dtype)
+        counts = size.isfinite() & (size > 0)
+        kept = 1 - (1 - self.momentum) * counts
+        self.running.copy_(torch.where(counts, self.momentum * self.running + (1 - self.momentum) * size, self.running))
+        self.mass.copy_(kept * self.mass + (1 - self.momentum) * counts)
