@@ -10,11 +10,13 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from accord.data._names import printable
+from accord.data._quiet import Quiet
 from accord.errors import ImageError
 from accord.types import Preprocessing
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "GIF")
 LIMIT_PIXELS = 50_000_000
+_QUIET = Quiet()
 _ORIENTATION = 0x0112
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 _TURNS = {
@@ -64,7 +66,7 @@ def decode(data: bytes, *, name: str, limit_pixels: int = LIMIT_PIXELS, at_least
     Raises ImageError naming the file and the reason.
     """
     try:
-        with _opened(data, limit_pixels) as image:
+        with _QUIET, _opened(data, limit_pixels) as image:
             if at_least and image.format in ("JPEG", "MPO"):
                 image.draft(None, (at_least, at_least))
             image.load()
@@ -78,8 +80,8 @@ def decode(data: bytes, *, name: str, limit_pixels: int = LIMIT_PIXELS, at_least
 def facts(data: bytes, *, name: str, limit_pixels: int = LIMIT_PIXELS) -> Facts:
     """What the header of an image file says, without decoding its pixels. Raises ImageError like `decode`."""
     try:
-        with _opened(data, limit_pixels) as image:
-            turned = _orientation(image) >= 5
+        with _QUIET, _opened(data, limit_pixels) as image:
+            turned = _orientation(image) >= 5 and image.format != "TIFF"  # whose size Pillow has turned already
             width, height = image.size[::-1] if turned else image.size
             return Facts(image.format or "", image.mode, width, height, bool(getattr(image, "is_animated", False)))
     except _RefusedError as refusal:
@@ -91,15 +93,14 @@ def facts(data: bytes, *, name: str, limit_pixels: int = LIMIT_PIXELS) -> Facts:
 def prepare(image: Image.Image, preprocessing: Preprocessing) -> UInt8[Tensor, "3 size size"]:
     """Bring a picture to `size` × `size` pixels as `preprocessing.fit` says: crop, pad (white borders) or stretch."""
     size, (width, height) = preprocessing.size, image.size
+    whole = (0.0, 0.0, float(width), float(height))
     if preprocessing.fit == "stretch":
-        square = _resized(image, (size, size), (0.0, 0.0, width, height))
+        square = _resized(image, (size, size), whole)
     elif preprocessing.fit == "pad":
         scale = size / max(width, height)
         inner = (max(1, round(width * scale)), max(1, round(height * scale)))
         square = Image.new("RGB", (size, size), "white")
-        square.paste(
-            _resized(image, inner, (0.0, 0.0, width, height)), ((size - inner[0]) // 2, (size - inner[1]) // 2)
-        )
+        square.paste(_resized(image, inner, whole), ((size - inner[0]) // 2, (size - inner[1]) // 2))
     else:
         side = min(width, height)
         left, top = (width - side) / 2, (height - side) / 2
@@ -151,15 +152,11 @@ def _opened(data: bytes, limit_pixels: int) -> Image.Image:
     if width * height > limit_pixels:
         image.close()
         raise _RefusedError(f"{width} × {height} pixels are more than the {limit_pixels} allowed. Make it smaller.")
-    if not width or not height:
-        raise _RefusedError("the image has no pixels.")
     return image
 
 
 def _reason(error: Exception) -> str:
     """Plain words for what Pillow met. Its own texts are not passed on: some hold addresses of memory."""
-    if isinstance(error, Image.DecompressionBombWarning):
-        return f"the image has more than {Image.MAX_IMAGE_PIXELS} pixels. Make it smaller."
     if isinstance(error, MemoryError):
         return "there is not enough memory to decode it."
     if isinstance(error, EOFError) or "truncated" in str(error).lower():
