@@ -16,7 +16,9 @@ from accord.reports._html import render_html
 from accord.reports._inputs import ReportInputs, Thumbnails
 from accord.reports._projection import Projection, project_2d
 from accord.reports._report import SCHEMA_VERSION, make_report
+from accord.reports._sheet import contact_sheet, terminal_picture
 from accord.reports._text import headline, render_text
+from accord.reports._vectors import write_embeddings
 from accord.reports._write import write_report
 
 __all__ = [
@@ -24,10 +26,13 @@ __all__ = [
     "Projection",
     "ReportInputs",
     "Thumbnails",
+    "contact_sheet",
     "headline",
     "make_report",
     "project_2d",
     "render_html",
     "render_text",
+    "terminal_picture",
+    "write_embeddings",
     "write_report",
 ]

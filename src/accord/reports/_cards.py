@@ -36,22 +36,32 @@ def cards(report: Json) -> str:
     return "".join(_card(report, key) for key in HEADLINE_METRICS if report["metrics"].get(key) is not None)
 
 
+def hint(report: Json) -> str:
+    """What the grey tick on the cards means, where there is one."""
+    if not report["baseline"]:
+        return ""
+    intervals = " Intervals come from resampling whole classes." if report["intervals"] else ""
+    words = "The grey tick is the frozen baseline: the same backbone before this training."
+    return f'<p class="hint">{words}{intervals}</p>'
+
+
 def _card(report: Json, key: str) -> str:
     name, what = HEADLINE_METRICS[key]
     value, before = report["metrics"][key], report["baseline"].get(key)
     return (
         f'<article class="card"><h2>{name}</h2><p class="what">{what}</p>'
         f'<p class="value">{percent(value)}<small>%</small></p>{_gauge(value, before)}'
-        f"{_change(report, key)}{_interval('95 % interval', report['intervals'].get(key))}</article>"
+        f"<div>{_change(report, key)}{_interval('95 % interval', report['intervals'].get(key))}"
+        f"{_interval('of the gain', report['gain_intervals'].get(key), signed=True)}</div></article>"
     )
 
 
-def _gauge(value: float, before: float | None) -> str:
+def _gauge(value: float | int, before: float | int | None) -> str:
     tick = "" if before is None else f'<b style="left:{_width(before)}%"></b>'
     return f'<div class="gauge" aria-hidden="true"><i style="width:{_width(value)}%"></i>{tick}</div>'
 
 
-def _width(value: float) -> str:
+def _width(value: float | int) -> str:
     return f"{100 * min(1.0, max(0.0, value)):.1f}"
 
 
@@ -64,11 +74,10 @@ def _change(report: Json, key: str) -> str:
     return (
         f'<p class="change {kind}">{arrow}{points(value, before)} points</p>'
         f'<p class="then">frozen {percent(before)} %</p>'
-        + _interval("difference", report["gain_intervals"].get(key), signed=True)
     )
 
 
-def _interval(name: str, bounds: list[float] | None, *, signed: bool = False) -> str:
+def _interval(name: str, bounds: list[float | int] | None, *, signed: bool = False) -> str:
     if not bounds:
         return ""
     low, high = (points(bound, 0.0) if signed else percent(bound) for bound in bounds)

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from accord.reports._escape import escape
+from accord.reports._text import metric_name
 from accord.types import Json
 
 
@@ -53,7 +54,8 @@ def _configuration(configuration: Json) -> str:
     groups = {key: value for key, value in configuration.items() if isinstance(value, Mapping) and value}
     parts = [f'<div class="group">{_pairs(loose)}</div>'] if loose else []
     parts += [
-        f'<div class="group"><h4>{escape(_words(key))}</h4>{_pairs(_flat(value))}</div>' for key, value in groups.items()
+        f'<div class="group"><h4>{escape(_words(key))}</h4>{_pairs(_flat(value))}</div>'
+        for key, value in groups.items()
     ]
     return f'<div class="columns">{"".join(parts)}</div>' if parts else ""
 
@@ -96,16 +98,20 @@ def _cost(report: Json) -> str:
     rows += f"<dt>in all</dt><dd>{duration(total)}</dd>" if len(seconds) > 1 else ""
     memory = report["peak_memory_bytes"]
     rows += f"<dt>peak memory</dt><dd>{size(memory)}</dd>" if memory else ""
-    return (f'<div class="phases" aria-hidden="true">{bars}</div>' if bars else "") + (f"<dl>{rows}</dl>" if rows else "")
+    return (f'<div class="phases" aria-hidden="true">{bars}</div>' if bars else "") + (
+        f"<dl>{rows}</dl>" if rows else ""
+    )
 
 
 def _chance(report: Json) -> dict[str, str]:
     return {
-        f"{name} by chance": f"{100 * value:.1f} %" for name, value in report["chance"].items() if value is not None
+        f"{metric_name(name)} by chance": f"{100 * value:.1f} %"
+        for name, value in report["chance"].items()
+        if value is not None
     }
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float | int) -> str:
     """Seconds as people say them: `8.1 s`, `2 min 46 s`, `1 h 4 min`."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
@@ -113,7 +119,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def size(count: float) -> str:
+def size(count: float | int) -> str:
     """Bytes as people say them, in powers of a thousand: `1.3 GB`."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= factor:

@@ -8,7 +8,7 @@ from importlib.resources import files
 from string import Template
 
 from accord.errors import ArtifactError
-from accord.reports._cards import cards, lede, sentence
+from accord.reports._cards import cards, hint, lede, sentence
 from accord.reports._escape import escape
 from accord.reports._facts import facts, when
 from accord.reports._inputs import Thumbnails
@@ -56,6 +56,7 @@ def render_html(report: Json, thumbnails: Thumbnails | None = None) -> str:
         sentence=sentence(report),
         lede=lede(report),
         cards=cards(report),
+        hint=hint(report),
         facts=facts(report),
         data=_data(report, sprite),
         js=script,

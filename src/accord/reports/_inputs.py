@@ -10,7 +10,8 @@ from torch import Tensor
 from accord.errors import DataError
 from accord.types import Evaluation, Json, Labelled, Neighbours
 
-Interval = tuple[float, float]
+Number = float | int
+Interval = tuple[Number, Number]
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,14 @@ class ReportInputs:
     title: str = ""
     baseline: Evaluation | None = None
     paths: Mapping[int, str] = field(default_factory=dict)
-    recall: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    recall: Mapping[str, Mapping[int, Number]] = field(default_factory=dict)
     history: Sequence[Json] = ()
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     gain_intervals: Mapping[str, Interval] = field(default_factory=dict)
     configuration: Json = field(default_factory=dict)
     data: Json = field(default_factory=dict)
     environment: Json = field(default_factory=dict)
-    seconds: Mapping[str, float] = field(default_factory=dict)
+    seconds: Mapping[str, Number] = field(default_factory=dict)
     peak_memory_bytes: int | None = None
     notes: Sequence[str] = ()
     created: str = ""
@@ -64,7 +65,8 @@ class ReportInputs:
             )
         if int(self.test.labels.max()) >= len(self.class_names):
             raise DataError(
-                f"report: label {int(self.test.labels.max())} has no name: class_names has {len(self.class_names)} entries."
+                f"report: label {int(self.test.labels.max())} has no name: "
+                f"class_names has {len(self.class_names)} entries."
             )
         unknown = sorted(set(ids[ids >= 0].tolist()) - set(self.test.ids.tolist()))
         if unknown:

@@ -12,6 +12,7 @@ from accord.types import Embeddings
 TSNE_POINTS = 2000
 FEWEST_FOR_TSNE = 10
 _COMPONENTS = 30
+_RESOLUTION = 1e-5  # of unit directions
 
 
 class Projection(NamedTuple):
@@ -29,10 +30,16 @@ def project_2d(embeddings: Embeddings, seed: int = 0) -> Projection:
     t-SNE takes minutes, and below 10, where it means nothing. The same embeddings and seed give the same picture.
     """
     components = _principal(F.normalize(embeddings.detach().cpu().double(), dim=1))
-    method = "t-SNE" if FEWEST_FOR_TSNE <= len(components) <= TSNE_POINTS else "PCA"
-    plane = components[:, :2]
-    if method == "t-SNE" and float(plane.abs().max()) > 0:
-        plane = _tsne(components, seed)
+    # equal items share a place: scikit-learn's tree of points can crash on many in one spot
+    distinct, place = (
+        (components / _RESOLUTION)
+        .round()
+        .unique(  # type: ignore[no-untyped-call]
+            dim=0, return_inverse=True
+        )
+    )
+    method = "t-SNE" if FEWEST_FOR_TSNE <= len(distinct) <= TSNE_POINTS else "PCA"
+    plane = (_tsne(distinct * _RESOLUTION, seed) if method == "t-SNE" else distinct[:, :2] * _RESOLUTION)[place]
     plane = plane - (plane.amax(0) + plane.amin(0)) / 2
     plane = plane / plane.abs().max().clamp_min(1e-12)
     x, y = [[round(float(value), 4) for value in axis] for axis in plane.T]

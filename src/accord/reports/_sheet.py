@@ -36,14 +36,19 @@ def terminal_picture(pictures: Sequence[bytes], captions: Sequence[str], *, cons
     console = console or Console()
     if not console.is_terminal or console.color_system in (None, "standard"):
         return
-    tiles = [Group(_blocks(picture), Text(caption[:TERMINAL_SIDE])) for picture, caption in zip(pictures, captions, strict=True)]
+    tiles = [
+        Group(_blocks(picture), Text(caption[:TERMINAL_SIDE]))
+        for picture, caption in zip(pictures, captions, strict=True)
+    ]
     console.print(Columns(tiles, padding=(0, 2)))
 
 
 def _fitted(picture: bytes, side: int) -> Image.Image:
     tile = Image.open(io.BytesIO(picture)).convert("RGB")
     scale = side / max(tile.size)
-    return tile.resize((max(1, round(tile.width * scale)), max(1, round(tile.height * scale))), Image.Resampling.LANCZOS)
+    return tile.resize(
+        (max(1, round(tile.width * scale)), max(1, round(tile.height * scale))), Image.Resampling.LANCZOS
+    )
 
 
 def _blocks(picture: bytes) -> Text:

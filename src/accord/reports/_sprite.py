@@ -19,7 +19,7 @@ _ATTEMPTS = ((96, 86), (96, 72), (80, 72), (64, 80), (64, 60), (48, 60), (48, 40
 
 
 class Sprite(NamedTuple):
-    """One picture holding all thumbnails: a data address, the grid's columns and rows, and the place of each item id."""
+    """One picture holding all thumbnails: its data address, the grid's columns and rows, each item id's place."""
 
     address: str
     columns: int

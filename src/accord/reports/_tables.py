@@ -1,11 +1,11 @@
-"""The parts of a report that are lists: queries with their neighbours, confused classes, all classes, the recall curve."""
+"""The parts of a report that are lists: queries and neighbours, confused classes, all classes, the recall curve."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-from accord.reports._inputs import ReportInputs
+from accord.reports._inputs import Number, ReportInputs
 from accord.reports._plain import number, text
 from accord.types import Evaluation, Json
 
@@ -91,7 +91,7 @@ def classes(inputs: ReportInputs) -> list[Json]:
 
 def _by_class(evaluation: Evaluation) -> dict[int, Json]:
     table: dict[int, Json] = {}
-    for label in evaluation.query_labels.unique().tolist():
+    for label in sorted(set(evaluation.query_labels.tolist())):
         chosen = evaluation.query_labels == label
         row: Json = {"queries": int(chosen.sum())}
         for metric in ("recall@1", "map@r"):
@@ -112,13 +112,13 @@ def recall_curve(inputs: ReportInputs) -> Json:
     return curve
 
 
-def _recalls(evaluation: Evaluation) -> dict[int, float]:
+def _recalls(evaluation: Evaluation) -> dict[int, Number]:
     metrics = evaluation.metrics
     return {int(key.removeprefix("recall@")): value for key, value in metrics.items() if key.startswith("recall@")}
 
 
 def _chance(inputs: ReportInputs, k: int) -> float:
-    """How often a random order has a picture of the query's class among its first k: 1 - C(others, k) / C(gallery, k)."""
+    """How often a random order has the query's class among its first k: 1 - C(others, k) / C(gallery, k)."""
     sizes = Counter(inputs.test.labels.tolist())
     gallery = len(inputs.test.ids) - 1
     total, weighted = 0, 0.0

@@ -21,11 +21,12 @@ def write_report(folder: Path, report: Json, thumbnails: Thumbnails | None = Non
         "report.html": render_html(report, thumbnails),
     }
     for name, content in contents.items():
-        _replace(folder / name, content.encode())
+        replace_file(folder / name, content.encode())
     return folder / "report.json", folder / "report.html"
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
+    """Replace a file as a whole: its old contents stay until the new ones are safely on the disk."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with beside.open("wb") as file:

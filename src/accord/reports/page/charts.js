@@ -2,14 +2,19 @@
 const DASHES = ["", "7 4", "2 4", "10 3 2 3"];
 const dashOf = (series) => series.dash || DASHES[Math.floor(series.order / 8) % DASHES.length];
 
-function ticks(low, high, count) {
+function stepOf(low, high, count) {
   const rough = (high - low || 1) / count;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough * 0.999);
+  return [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((size) => size >= rough * 0.999);
+}
+
+function ticks(low, high, step) {
   const found = [];
   for (let value = Math.ceil(low / step - 1e-9) * step; value <= high + step * 1e-9; value += step) found.push(Number(value.toPrecision(12)));
   return found;
 }
+
+const wholeTicks = (low, high, count) => ticks(low, high, Math.max(1, stepOf(low, high, count))).filter(Number.isInteger);
 
 function decades(low, high) {
   const found = [];
@@ -24,13 +29,13 @@ const short = (value) => {
   return String(Number(value.toPrecision(3)));
 };
 
+// A mean over the neighbouring points on both sides, so that the line does not lag behind.
 function smooth(values) {
-  const weight = Math.min(1, 12 / Math.max(12, values.length));
-  let mean = null;
-  return values.map((value) => {
+  const reach = Math.floor(values.length / 40);
+  return values.map((value, i) => {
     if (value === null) return null;
-    mean = mean === null ? value : mean + weight * (value - mean);
-    return mean;
+    const near = values.slice(Math.max(0, i - reach), i + reach + 1).filter((other) => other !== null);
+    return near.reduce((sum, other) => sum + other, 0) / near.length;
   });
 }
 
@@ -38,6 +43,7 @@ function smooth(values) {
 function lineChart(host, spec) {
   const series = spec.series.map((one, order) => ({ order, ...one, drawn: spec.smoothed ? smooth(one.values) : one.values }));
   const format = spec.format || short;
+  const mark = spec.mark || format;
   const stage = el("div", { class: "chart" });
   const title = el("div", { class: "chart-title" }, spec.title ? el("h3", {}, spec.title) : null, spec.unit ? el("span", { class: "unit" }, spec.unit) : null);
   host.append(title, stage);
@@ -56,9 +62,8 @@ function lineChart(host, spec) {
   let high = spec.high !== undefined ? spec.high : Math.max(...finite);
   if (spec.logY) low = Math.max(low, high / 1e4);
   else if (low === high) [low, high] = [low - (Math.abs(low) || 1) * 0.1, high + (Math.abs(high) || 1) * 0.1];
+  const step = spec.logY ? 0 : stepOf(low, high, 4);
   if (!spec.logY && spec.high === undefined) {
-    const marks = ticks(low, high, 4);
-    const step = marks[1] - marks[0];
     low = Math.floor(low / step + 1e-9) * step;
     high = Math.ceil(high / step - 1e-9) * step;
   }
@@ -67,8 +72,8 @@ function lineChart(host, spec) {
     const width = Math.max(200, stage.clientWidth);
     const height = spec.height || 220;
     const bottom = height - 40;
-    const yTicks = spec.logY ? decades(low, high) : ticks(low, high, 4);
-    const left = 12 + 7 * Math.max(...yTicks.map((value) => format(value).length));
+    const yTicks = spec.logY ? decades(low, high) : ticks(low, high, step);
+    const left = 12 + 7 * Math.max(...yTicks.map((value) => mark(value).length));
     const onX = (value) => (spec.logX ? Math.log2(value) : value);
     const [first, last] = [onX(spec.x[0]), onX(spec.x[spec.x.length - 1])];
     const x = (value) => left + ((onX(value) - first) / (last - first || 1)) * (width - left - 12);
@@ -77,9 +82,9 @@ function lineChart(host, spec) {
     const canvas = svg("svg", { viewBox: `0 0 ${width} ${height}`, height, tabindex: 0, role: "img", "aria-label": describe(spec, series, format) });
     for (const value of yTicks) {
       canvas.append(svg("line", { class: "grid", x1: left, x2: width - 12, y1: y(value), y2: y(value) }));
-      canvas.append(svg("text", { class: "axis", x: left - 9, y: y(value) + 4, "text-anchor": "end" }, format(value)));
+      canvas.append(svg("text", { class: "axis", x: left - 9, y: y(value) + 4, "text-anchor": "end" }, mark(value)));
     }
-    for (const value of spec.logX ? spec.x : ticks(spec.x[0], spec.x[spec.x.length - 1], width < 380 ? 3 : 5))
+    for (const value of spec.logX ? spec.x : wholeTicks(spec.x[0], spec.x[spec.x.length - 1], width < 380 ? 3 : 5))
       canvas.append(svg("text", { class: "axis", x: x(value), y: bottom + 18, "text-anchor": "middle" }, value.toLocaleString("en")));
     canvas.append(svg("text", { class: "axis", x: (left + width - 12) / 2, y: height - 3, "text-anchor": "middle" }, spec.xLabel));
     for (const one of series) {
@@ -152,7 +157,7 @@ function lineChart(host, spec) {
     let pen = "M";
     let route = "";
     values.forEach((value, i) => {
-      if (value === null) pen = "M";
+      if (value === null || (spec.logY && value < low)) pen = "M";
       else {
         route += `${pen}${x(spec.x[i]).toFixed(1)} ${y(value).toFixed(1)}`;
         pen = "L";

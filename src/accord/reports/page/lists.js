@@ -2,13 +2,13 @@
 (function gallery() {
   const list = byId("query-list");
   const all = report.queries;
-  const state = { best: false, label: null, shown: 8 };
+  const state = { best: false, label: null, shown: 6 };
   const count = el("span", { class: "spread", "aria-live": "polite" });
   const present = [...new Set(all.map((query) => item(query.id).label))].sort((a, b) => a.localeCompare(b, "en"));
-  const select = el("select", { "aria-label": "Show queries of", on: { change: () => { state.label = select.selectedIndex ? present[select.selectedIndex - 1] : null; state.shown = 8; draw(); } } },
+  const select = el("select", { "aria-label": "Show queries of", on: { change: () => { state.label = select.selectedIndex ? present[select.selectedIndex - 1] : null; state.shown = 6; draw(); } } },
     el("option", {}, "All classes"), ...present.map((name) => el("option", {}, name)));
-  byId("query-controls").append(segment("Order of the queries", [["worst", "Worst first"], ["best", "Best first"]], "worst", (key) => { state.best = key === "best"; state.shown = 8; draw(); }), select, count);
-  const more = el("button", { type: "button", class: "button more", on: { click: () => { state.shown += 16; draw(); } } }, "Show more");
+  byId("query-controls").append(segment("Order of the queries", [["worst", "Worst first"], ["best", "Best first"]], "worst", (key) => { state.best = key === "best"; state.shown = 6; draw(); }), select, count);
+  const more = el("button", { type: "button", class: "button more", on: { click: () => { state.shown += 12; draw(); } } }, "Show more");
   list.after(more);
 
   function row(query) {
@@ -46,13 +46,17 @@
     el("div", {}, el("h3", {}, named(pair.class), el("span", { class: "to", "aria-label": "taken for" }, "→"), named(pair.other)),
       el("p", {}, `${pair.count} of ${Math.round(pair.count / pair.share)} queries (${Math.round(100 * pair.share)} %) find it first`)),
     el("ul", {}, ...pair.examples.map(([query, neighbour]) => el("li", {}, thumb(query, `Query: ${pair.class}`), thumb(neighbour, `Nearest neighbour: ${pair.other}`)))));
-  host.append(...report.confused.map(draw));
+  const [first, rest] = [report.confused.slice(0, 6), report.confused.slice(6)];
+  host.append(...first.map(draw));
+  if (!rest.length) return;
+  const more = el("button", { type: "button", class: "button more", on: { click: () => { host.append(...rest.map(draw)); more.remove(); } } }, `Show ${rest.length} more`);
+  host.after(more);
 })();
 
 (function classes() {
   const compared = report.classes.some((row) => row["baseline_recall@1"] !== undefined);
   const gain = (row) => (row["baseline_recall@1"] === undefined ? null : row["recall@1"] - row["baseline_recall@1"]);
-  const columns = [["Class", (row) => row.label, ""], ["Queries", (row) => row.queries, "number"], ["Recall@1", (row) => row["recall@1"], "number"],
+  const columns = [["Class", (row) => row.label, ""], ["Queries", (row) => row.queries, "number optional"], ["Recall@1", (row) => row["recall@1"], "number"],
     ...(compared ? [["Frozen", (row) => row["baseline_recall@1"] ?? null, "number optional"], ["Difference", gain, "number"]] : []), ["MAP@R", (row) => row["map@r"], "number optional"]];
   const state = { column: 2, down: false, all: false };
   const host = byId("class-table");
@@ -86,7 +90,7 @@
     fill.style.width = 100 * row["recall@1"] + "%";
     const cells = [
       el("th", { scope: "row" }, el("button", { type: "button", class: "who", on: { click: show } }, first === undefined ? null : thumb(mapApi.places.item[first]), named(row.label))),
-      el("td", { class: "number" }, String(row.queries)),
+      el("td", { class: "number optional" }, String(row.queries)),
       el("td", { class: "number" }, el("span", { class: "meter", "aria-hidden": "true" }, fill), percent(row["recall@1"])),
     ];
     if (compared) cells.push(el("td", { class: "number optional" }, percent(row["baseline_recall@1"])), el("td", { class: "number" }, signed(gain(row))));

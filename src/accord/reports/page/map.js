@@ -21,7 +21,8 @@ const mapApi = (function map() {
     el("button", { type: "button", "aria-label": "Zoom in", on: { click: () => zoomAt(1.5) } }, "+"),
     el("button", { type: "button", "aria-label": "Zoom out", on: { click: () => zoomAt(1 / 1.5) } }, "−"),
     el("button", { type: "button", "aria-label": "Show the whole map", on: { click: reset } }, "⤢"));
-  stage.append(canvas, zoom, tip);
+  const heard = el("div", { class: "heard", "aria-live": "polite" });
+  stage.append(canvas, zoom, tip, heard);
   const search = el("input", { type: "search", list: "class-names", placeholder: "Find a class", "aria-label": "Find a class on the map", on: { input: seek, keydown: enter } });
   const count = el("span", { class: "spread", "aria-live": "polite" });
   byId("map-controls").append(search, el("datalist", { id: "class-names" }, ...names.map((name) => el("option", { value: name }))));
@@ -34,6 +35,7 @@ const mapApi = (function map() {
     probe.remove();
   }
   byId("map-controls").append(count);
+  byId("map-stage").parentNode.after(el("p", { class: "hint" }, "Drag to move once zoomed in; zoom with the buttons, a pinch, Ctrl and the wheel, or + and −. Arrow keys move from item to item, Enter pins, Escape lets go."));
 
   const unit = () => (Math.min(canvas.clientWidth, canvas.clientHeight) / 2 - 22) * view.scale;
   const onX = (i) => canvas.clientWidth / 2 + view.x + places.x[i] * unit();
@@ -68,7 +70,7 @@ const mapApi = (function map() {
     const place = report.sprite ? report.sprite.place[String(places.item[i])] : undefined;
     pen.globalAlpha = alpha;
     pen.fillStyle = tint(labels[i]);
-    if (ready && place !== undefined && (view.mode === "pictures" || raised)) {
+    if (ready && place !== undefined && alpha === 1 && (view.mode === "pictures" || raised)) {
       const size = (raised ? 30 : 20) * Math.min(3, Math.sqrt(view.scale)) * (over ? 1.25 : 1);
       const tile = sprite.width / report.sprite.columns;
       pen.fillRect(x - size / 2 - 2, y - size / 2 - 2, size + 4, size + 4);
@@ -118,13 +120,23 @@ const mapApi = (function map() {
   function tell() {
     const label = view.pinned;
     if (label === null) {
-      const steps = ["Point at a dot to see its picture.", "Click one to pin its class; click beside it to let go.", "Drag to move; zoom with the buttons, a pinch, or Ctrl and the wheel."];
-      return side.replaceChildren(el("h3", {}, "No class pinned"), el("p", { class: "quiet" }, `${names.length} classes, ${labels.length.toLocaleString("en")} items`), ...steps.map((words) => el("p", { class: "quiet" }, words)));
+      const shown = names.filter((name) => !view.sought || view.sought.has(name));
+      heard.textContent = "No class is pinned.";
+      return side.replaceChildren(el("h3", {}, "Classes"), el("p", { class: "quiet" }, "Choose one, or a point on the map. The number is Recall@1 in percent."), el("ul", { class: "class-list" }, ...shown.map(entry)));
     }
     const row = rowOf.get(label);
     const facts = row ? `${row.queries} queries · Recall@1 ${percent(row["recall@1"])} % · MAP@R ${percent(row["map@r"])} %` : "not used as queries";
     const tiles = el("div", { class: "tiles" }, ...members.get(label).slice(0, 60).map((i) => thumb(places.item[i])));
-    side.replaceChildren(named(label, "h3"), el("p", { class: "quiet" }, facts), tiles, el("button", { type: "button", class: "button", on: { click: () => pin(null) } }, "Let go"));
+    heard.textContent = `${label} pinned: ${facts}`;
+    side.replaceChildren(named(label, "h3"), el("p", { class: "quiet" }, facts), tiles, el("button", { type: "button", class: "button", on: { click: () => pin(null) } }, "Back to all classes"));
+    side.scrollTop = 0;
+  }
+
+  function entry(name) {
+    const dot = el("i");
+    dot.style.background = tint(name);
+    const row = rowOf.get(name);
+    return el("li", {}, el("button", { type: "button", on: { click: () => pin(name) } }, dot, named(name), el("span", { class: "number" }, row ? percent(row["recall@1"]) : "")));
   }
 
   function seek() {
@@ -213,6 +225,7 @@ const mapApi = (function map() {
     if (way) {
       event.preventDefault();
       look(step(way));
+      heard.textContent = labels[view.over];
     } else if (event.key === "Enter" && view.over >= 0) pin(labels[view.over]);
     else if (event.key === "Escape") pin(null);
     else if (event.key === "+" || event.key === "=") zoomAt(1.5);
@@ -233,7 +246,7 @@ const mapApi = (function map() {
   }
 
   new ResizeObserver(draw).observe(stage);
-  schemeListeners.push(draw);
+  schemeListeners.push(draw, tell);
   tell();
   return { names, members, places, pin };
 })();

@@ -1,6 +1,7 @@
 // The recall curve and the charts of the training log.
 const color = (order) => `var(--s${order % 8})`;
 const asPercent = (value) => percent(value) + " %";
+const asMark = (value) => Number((100 * value).toFixed(1)) + " %";
 
 (function recall() {
   const curve = report.recall_curve;
@@ -10,7 +11,7 @@ const asPercent = (value) => percent(value) + " %";
   if (!curve.k.length) return byId("recall").remove();
   lineChart(byId("recall-chart"), {
     title: "Recall@K", x: curve.k, logX: true, xLabel: "K, the number of neighbours looked at", xName: (i) => `Among the ${curve.k[i]} nearest`,
-    series, low: 0, high: 1, height: 340, format: (value) => (Number.isInteger(value * 20) ? Math.round(value * 100) + " %" : asPercent(value)),
+    series, low: 0, high: 1, height: 340, format: asPercent, mark: asMark,
   });
 })();
 
@@ -32,13 +33,14 @@ const asPercent = (value) => percent(value) + " %";
   lineChart(panel(half), { ...common, title: "Loss", unit: "what is minimised", series: [{ name: "loss", color: color(0), values: log.loss }], smoothed: true, height: 240 });
   if (validation.length)
     lineChart(panel("wide"), {
-      title: "On validation classes", x: validation.map((row) => row.step), xLabel: "step", xName: (i) => `After step ${validation[i].step}`, height: 240, format: asPercent,
+      title: "On validation classes", x: validation.map((row) => row.step), xLabel: "step", xName: (i) => `After step ${validation[i].step}`, height: 240, format: asPercent, mark: asMark,
       series: [["Recall@1", "recall@1"], ["MAP@R", "map@r"]].map(([name, key], i) => ({ name, color: color(i), values: validation.map((row) => row[key] ?? null), dots: true })),
     });
   const groups = (group) => Object.entries(log[group]).map(([name, values], i) => ({ name, color: color(i), values, order: i }));
   const terms = groups("terms");
   if (terms.length > 1)
-    for (const term of terms) lineChart(panel(""), { ...common, title: term.name, unit: "loss term", series: [term], smoothed: true, height: 170 });
+    // a last row of one or two panels fills the whole width
+    terms.forEach((term, i) => lineChart(panel(i < terms.length - (terms.length % 3) ? "" : terms.length % 3 === 2 ? "wide" : "full"), { ...common, title: term.name, unit: "loss term", series: [term], smoothed: true, height: 170 }));
   const [weights, rates] = [groups("weights"), groups("rates")];
   if (weights.length > 1) lineChart(panel(rates.length ? "wide" : "full"), { ...common, title: "Ensemble weights", series: weights, height: 240 });
   if (rates.length) lineChart(panel(weights.length > 1 ? "wide" : "full"), { ...common, title: "Learning rates", unit: "logarithmic", series: rates, logY: true, height: 240 });
