@@ -21,7 +21,7 @@ PIXELS = 25_000_000
 
 
 class Gallery:
-    """Every third view of the shipped objects; an item's embedding is its image at 12 × 12 pixels, centred, unit length."""
+    """Some views of the shipped objects; an embedding is the image at 12 × 12 pixels, centred, unit length."""
 
     title = "objects, by their pixels"
     model = "shrunken pixels"

@@ -181,6 +181,8 @@ def test_work_whose_client_has_gone_is_dropped_from_the_queue(slow):
     assert lane.submit(lambda: 4).result(5) == 4
     assert slow.asked == 1
     lane.close()
+    assert lane.submit(lambda: 5).result(5) == 5
+    lane.close()
 
 
 def test_answers_do_not_depend_on_who_else_asks(app, gallery):

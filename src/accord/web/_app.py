@@ -35,10 +35,10 @@ def create_app(
     limits: Limits | None = None,
     hosts: Sequence[str] = (),
 ) -> FastAPI:
-    """The web application over a search service; it can be started once.
+    """The web application over a search service.
 
-    With a `token` every request but `/health` must carry it (as `Authorization: Bearer …`, or by signing in on the page),
-    and only then are other names than loopback ones answered: addresses written as numbers, and the names in `hosts`.
+    With a `token` every request but `/health` must carry it, as `Authorization: Bearer …` or by signing in on the page.
+    Only then are other names than loopback ones answered: addresses written as numbers, and the names in `hosts`.
     Raises UsageError for a token under 128 bits, or for hosts without a token.
     """
     limits = limits or Limits()

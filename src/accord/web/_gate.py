@@ -23,7 +23,10 @@ COOKIE = "accord_session"
 _OPEN = ("/health", "/sign-in", "/static/page.css", "/static/icon.svg")
 _LOOPBACK = {"localhost", "127.0.0.1", "[::1]"}
 _TOKEN_LENGTH = 22  # 128 bits in base64
-_PAGE_POLICY = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+_PAGE_POLICY = (
+    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'"
+)
 _HEADERS = {
     "Content-Security-Policy": _PAGE_POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -114,7 +117,7 @@ def _same_site(headers: Headers, host: str) -> bool:
 
 
 class Gate:
-    """ASGI middleware: lets pass what the policy lets pass, and turns whatever goes wrong inside into one plain answer."""
+    """ASGI middleware: lets pass what the policy allows, and turns whatever goes wrong inside into one plain answer."""
 
     def __init__(self, app: ASGIApp, *, policy: Policy) -> None:
         self._app = app

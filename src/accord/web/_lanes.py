@@ -18,7 +18,8 @@ class Lane:
     """One worker thread with a bounded queue; what does not fit is refused at once instead of waiting for long."""
 
     def __init__(self, name: str, *, queue: int) -> None:
-        self._workers = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"accord-{name}")
+        self._name = name
+        self._workers = self._worker()
         self._room = threading.BoundedSemaphore(queue + 1)
 
     def submit(self, work: Callable[[], Answer]) -> "Future[Answer]":
@@ -26,7 +27,7 @@ class Lane:
         if not self._room.acquire(blocking=False):
             raise Refused("busy")
         future = self._workers.submit(work)
-        # released when the work ends or is dropped, not when its client stops waiting: a running one still takes a place
+        # released when the work ends or is dropped, not when its client stops waiting: running work still takes a place
         future.add_done_callback(lambda _: self._room.release())
         return future
 
@@ -48,8 +49,13 @@ class Lane:
             future.cancel()
 
     def close(self) -> None:
-        """Drop what waits; what runs is left to end."""
-        self._workers.shutdown(wait=False, cancel_futures=True)
+        """Drop what waits and leave what runs to end; the lane can be used again."""
+        workers, self._workers = self._workers, self._worker()
+        workers.shutdown(wait=False, cancel_futures=True)
+
+    def _worker(self) -> ThreadPoolExecutor:
+        # its thread is started by the first work
+        return ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"accord-{self._name}")
 
 
 async def _disconnected(request: Request) -> None:

@@ -14,8 +14,8 @@ THUMBNAIL_SIDES = (32, 512)
 class Limits:
     """Bounds that hold from the first byte of a request on; the defaults suit one machine and a few people.
 
-    `queue` requests may wait for the one that is being computed; one more is told to come back. `bytes_in_flight` bounds
-    the uploads held in memory at a time, whoever sent them. `megapixels` is for the message alone: the service refuses.
+    `queue` requests may wait for the one that is being computed; one more is told to come back. `bytes_in_flight`
+    bounds the uploads held in memory, whoever sent them. `megapixels` is for the message alone: the service refuses.
     """
 
     body_bytes: int = 10_000_000

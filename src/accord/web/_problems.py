@@ -20,7 +20,8 @@ PROBLEMS = {
     "gone": Problem(400, "The connection was closed before the image had arrived."),
     "image_refused": Problem(
         422,
-        "This file can't be read as an image. JPEG, PNG, WebP, GIF, BMP, TIFF and PPM work, up to {megapixels} megapixels.",
+        "This file can't be read as an image. "
+        "JPEG, PNG, WebP, GIF, BMP, TIFF and PPM work, up to {megapixels} megapixels.",
     ),
     "internal": Problem(500, "Something went wrong here. The log of the server knows more under this request id."),
     "item_unreadable": Problem(404, "The picture of this item can't be read any more."),

@@ -4,7 +4,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 
 class Hit(NamedTuple):
-    """One neighbour: its id in the gallery, its label, its score (larger is closer) and its path within the data set."""
+    """One neighbour: its id in the gallery, its label, its score (larger is closer), its path within the data set."""
 
     id: int
     label: str
@@ -16,9 +16,9 @@ class Hit(NamedTuple):
 class SearchService(Protocol):
     """Answers what the page asks: neighbours of an image or of an item, and small JPEG pictures to show.
 
-    Two threads call it at a time: one searches, one makes pictures. An id it does not know is a `LookupError`. Bytes that
-    are not an image of an allowed format, or hold more than 25 million pixels, are an `ImageError` raised before decoding.
-    `sample` and `label_of` are looked up, not computed: they are called from the event loop and have to be quick.
+    Two threads call it at a time: one searches, one makes pictures. An id it does not know is a `LookupError`. Bytes
+    that are no image of an allowed format, or one of more than 25 million pixels, are an `ImageError`, raised before
+    decoding. `sample` and `label_of` are looked up, not computed: they are called from the event loop, so quickly.
 
     A service may also have an attribute `threshold`: scores below it are shown as "unknown?".
     """
