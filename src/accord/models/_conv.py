@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 Maps = Float[Tensor, "batch channel height width"]
-Kernels = Float[Tensor, "out in rows columns"]
+Convolved = Float[Tensor, "batch out high wide"]
 Pads = tuple[int, int, int, int]  # left, right, top, bottom, as F.pad wants them
 
 STRIP = 3  # widest depthwise kernel whose weight gradient oneDNN does by its quick path
@@ -51,7 +51,7 @@ def same_pads(height: int, width: int, kernel: int, stride: int) -> Pads:
     return columns // 2, columns - columns // 2, rows // 2, rows - rows // 2
 
 
-def conv_norm(x: Maps, conv: nn.Conv2d, norm: nn.BatchNorm2d, *, pads: Pads, high: float | None = None) -> Maps:
+def conv_norm(x: Maps, conv: nn.Conv2d, norm: nn.BatchNorm2d, *, pads: Pads, high: float | None = None) -> Convolved:
     """Convolve, normalise, then clamp to [0, `high`].
 
     Where batch norm is frozen (not `training`) and the tensors lie on a processor, it is folded into the weights: the
@@ -89,7 +89,7 @@ def _fold(
     return weight * scale.view(-1, 1, 1, 1), torch.addcmul(beta, mean, scale, value=-1), scale, inverse
 
 
-def _arrange(x: Maps, weight: Kernels, pads: Pads, widen: bool) -> tuple[Maps, Kernels, tuple[int, int]]:
+def _arrange(x: Tensor, weight: Tensor, pads: Pads, widen: bool) -> tuple[Tensor, Tensor, tuple[int, int]]:
     """Make uneven padding even, by zeros in front of the kernel (no copy of `x`), or put it into `x`."""
     left, right, top, bottom = pads
     if left == right and top == bottom:
@@ -99,12 +99,12 @@ def _arrange(x: Maps, weight: Kernels, pads: Pads, widen: bool) -> tuple[Maps, K
     return F.pad(x, pads), weight, (0, 0)
 
 
-def _convolve(x: Maps, weight: Kernels, bias: Tensor | None, plan: Plan, widen: bool) -> Maps:
-    x, weight, padding = _arrange(x, weight, plan.pads, widen)
-    return F.conv2d(x, weight, bias, plan.stride, padding, 1, plan.groups)
+def _convolve(x: Maps, weight: Tensor, bias: Tensor | None, plan: Plan, widen: bool) -> Convolved:
+    placed, weight, padding = _arrange(x, weight, plan.pads, widen)
+    return F.conv2d(placed, weight, bias, plan.stride, padding, 1, plan.groups)
 
 
-def _forward(x: Maps, folded: Tensor, bias: Tensor, plan: Plan) -> Maps:
+def _forward(x: Maps, folded: Tensor, bias: Tensor, plan: Plan) -> Convolved:
     y = _convolve(x, folded, bias, plan, widen=True)
     return y if plan.high is None else y.clamp_(0.0, plan.high)
 
@@ -158,7 +158,7 @@ def _gradients(
 
 
 def _goes_in_strips(x: Tensor, weight: Tensor, widened: bool) -> bool:
-    """Depthwise kernels wider than a strip, or taller than the map, leave oneDNN's quick path (then 3 to 60 × slower)."""
+    """Depthwise kernels wider than a strip, or taller than the map, leave oneDNN's quick path (3 to 60 × slower)."""
     depthwise = weight.shape[1] == 1
     return depthwise and (widened or weight.shape[3] > STRIP or x.shape[2] < weight.shape[2])
 

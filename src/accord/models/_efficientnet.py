@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from accord.errors import UnknownNameError
 from accord.models._classifier import skip_classifier
-from accord.models._conv import Maps, conv_norm, same_pads
+from accord.models._conv import Convolved, Maps, conv_norm, same_pads
 from accord.models._initial import conv, draw_weights, linear
 
 STEM, HEAD = 32, 1280
@@ -47,7 +47,7 @@ def _norm(width: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(width, eps=1e-3, momentum=0.01)
 
 
-def _step(x: Maps, layer: nn.Conv2d, norm: nn.BatchNorm2d, high: float | None) -> Maps:
+def _step(x: Maps, layer: nn.Conv2d, norm: nn.BatchNorm2d, high: float | None) -> Convolved:
     pads = same_pads(x.shape[2], x.shape[3], layer.kernel_size[0], layer.stride[0])
     return conv_norm(x, layer, norm, pads=pads, high=high)
 
@@ -112,7 +112,7 @@ class EfficientNetLite(nn.Module):
             skip_classifier(self, "_fc")
         draw_weights(self, generator)
 
-    def forward(self, images: Maps) -> Float[Tensor, "batch width rows columns"]:
+    def forward(self, images: Maps) -> Float[Tensor, "batch feature rows columns"]:
         """The last feature map, after its activation."""
         x = _step(images, self._conv_stem, self._bn0, 6.0)
         for block in self._blocks:

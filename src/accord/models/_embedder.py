@@ -62,7 +62,7 @@ class Embedder(nn.Module):
             raise UsageError(f"Embedder: weights must be finite, ≥ 0 and not all zero, but are {numbers}.")
         self.weights = numbers
 
-    def features(self, images: AnyImages) -> Float[Tensor, "batch width"]:
+    def features(self, images: AnyImages) -> Float[Tensor, "batch feature"]:
         """The pooled feature of each image."""
         dtype = next((parameter.dtype for parameter in self.backbone.parameters()), torch.float32)
         pooled: Tensor = self.pool(self.backbone(to_input(images, self.preprocessing, dtype)))

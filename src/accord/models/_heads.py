@@ -13,7 +13,7 @@ from accord.geometry import normalise as to_unit_length
 from accord.models._initial import draw_weights, linear
 from accord.types import Json
 
-Pooled = Float[Tensor, "batch width"]
+Pooled = Float[Tensor, "batch feature"]
 Output = Float[Tensor, "batch dim"]
 
 

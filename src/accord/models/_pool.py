@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from accord.errors import UnknownNameError
 
-Features = Float[Tensor, "batch width *grid"]
-Pooled = Float[Tensor, "batch width"]
+Features = Float[Tensor, "batch feature *grid"]
+Pooled = Float[Tensor, "batch feature"]
 
 
 class AveragePool(nn.Module):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from accord.errors import UnknownNameError
 from accord.models._classifier import skip_classifier
-from accord.models._conv import Maps, conv_norm
+from accord.models._conv import Convolved, Maps, conv_norm
 from accord.models._initial import conv, draw_weights, linear
 
 WIDTHS = (64, 128, 256, 512)
@@ -18,7 +18,7 @@ DEPTHS = {"resnet10": (1, 1, 1, 1), "resnet18": (2, 2, 2, 2)}
 RELU = float("inf")
 
 
-def _step(x: Maps, layer: nn.Conv2d, norm: nn.BatchNorm2d, high: float | None) -> Maps:
+def _step(x: Maps, layer: nn.Conv2d, norm: nn.BatchNorm2d, high: float | None) -> Convolved:
     pad = layer.kernel_size[0] // 2
     return conv_norm(x, layer, norm, pads=(pad, pad, pad, pad), high=high)
 
@@ -69,7 +69,7 @@ class ResNet(nn.Module):
             skip_classifier(self, "fc")
         draw_weights(self, generator)
 
-    def forward(self, images: Maps) -> Float[Tensor, "batch width rows columns"]:
+    def forward(self, images: Maps) -> Float[Tensor, "batch feature rows columns"]:
         """The last feature map, after its activation."""
         x = F.max_pool2d(_step(images, self.conv1, self.bn1, RELU), 3, 2, 1)
         for number in range(1, len(WIDTHS) + 1):
