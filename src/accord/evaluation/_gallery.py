@@ -82,12 +82,11 @@ def pieces(rows: int, columns: int) -> list[slice]:
     return [slice(start, start + size) for start in range(0, rows, size)]
 
 
-def _check_ids(who: str, embeddings: object, ids: object) -> None:
-    fits = isinstance(embeddings, Tensor) and isinstance(ids, Tensor) and ids.shape == embeddings.shape[:1]
-    if not fits or ids.is_floating_point():  # type: ignore[attr-defined]
+def _check_ids(who: str, embeddings: Tensor, ids: Tensor) -> None:
+    tensors = isinstance(embeddings, Tensor) and isinstance(ids, Tensor)
+    if not tensors or ids.shape != embeddings.shape[:1] or ids.is_floating_point():
         wish = "ids must be an integer tensor with one entry per embedding."
         raise BatchError(f"{who}: {wish}\n  embeddings: {describe(embeddings)}\n  ids:        {describe(ids)}")
-    assert isinstance(ids, Tensor)
     values, counts = torch.unique(ids, return_counts=True)
     twice = values[counts > 1].tolist()
     if twice:

@@ -25,12 +25,13 @@ def error_bound(dim: int) -> float:
 
 
 def exact_pairs(gallery: Gallery, rows: Int[Tensor, " pair"], columns: Int[Tensor, " pair"]) -> Float[Tensor, " pair"]:
-    """Exact cosine scores of pairs of items given by row number."""
+    """Exact cosine scores of pairs of items given by row number; fast where equal `rows` stand together."""
     scores = gallery.norms.new_empty(len(rows))
     for part in pieces(len(rows), 4 * gallery.embeddings.shape[1]):
-        q_high, q_low = _parts(gallery, rows[part])
+        queries, place = torch.unique_consecutive(rows[part], return_inverse=True)
+        q_high, q_low = (table[place] for table in _parts(gallery, queries))
         k_high, k_low = _parts(gallery, columns[part])
-        scores[part] = (q_high * k_high).sum(1) + (q_high * k_low + q_low * k_high).sum(1)
+        scores[part] = (q_high * k_high).sum(1) + k_low.mul_(q_high).addcmul_(q_low, k_high).sum(1)
     return scores
 
 
