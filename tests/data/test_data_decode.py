@@ -7,6 +7,7 @@ import struct
 import time
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -211,6 +212,26 @@ def test_the_cap_is_the_callers(encoded: Encode) -> None:
 def test_pillows_own_warning_about_size_does_not_come_first() -> None:
     with pytest.raises(ImageError, match="10000 × 10000 pixels are more than"):
         decode(_png_header(10000, 10000), name="x")
+
+
+def test_giants_are_decoded_one_at_a_time(encoded: Encode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("accord.data._decode._GIANT_PIXELS", 100)
+    real, inside, most = Image.Image.convert, [0], [0]
+
+    def slow(image: Image.Image, *options: object) -> Image.Image:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.02)
+        inside[0] -= 1
+        return real(image, *options)
+
+    monkeypatch.setattr(Image.Image, "convert", slow)
+    with ThreadPoolExecutor(3) as pool:
+        small = list(pool.map(lambda _: decode(_bytes(Image.new("L", (9, 9)), "PNG"), name="x"), range(6)))
+        assert most[0] > 1
+        most[0] = 0
+        big = list(pool.map(lambda _: decode(_bytes(GREY, "PNG"), name="x"), range(6)))
+    assert (len(small), len(big), most[0]) == (6, 6, 1)
 
 
 def test_a_lack_of_memory_is_no_damage(encoded: Encode, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,6 +68,7 @@ def test_keeps_a_split_that_came_with_the_data_and_draws_only_validation() -> No
     assert sides["test"] == {"c012", "c013", "c014", "c015"}
     assert len(sides["validation"]) == 2
     assert split_classes(manifest, seed=7) == manifest
+    assert any("split that came with the data was kept" in note for note in manifest.notes)
     assert _sides(split_classes(manifest, seed=7, fresh=True)) == _sides(split_classes(_manifest(16), seed=7))
 
 

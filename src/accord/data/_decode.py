@@ -1,6 +1,8 @@
 """The one place where bytes become pixels: formats, limits, orientation and colour modes are settled here."""
 
+from contextlib import nullcontext
 from io import BytesIO
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +19,8 @@ from accord.types import Preprocessing
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "GIF")
 LIMIT_PIXELS = 50_000_000
 _QUIET = Quiet()
+_GIANT_PIXELS = 10_000_000
+_ONE_GIANT = Lock()  # 50 million pixels pass through 600 MB while decoded: one thread at a time, not all of them
 _ORIENTATION = 0x0112
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 _TURNS = {
@@ -69,8 +73,9 @@ def decode(data: bytes, *, name: str, limit_pixels: int = LIMIT_PIXELS, at_least
         with _QUIET, _opened(data, limit_pixels) as image:
             if at_least and image.format in ("JPEG", "MPO"):
                 image.draft(None, (at_least, at_least))
-            image.load()
-            return _upright(_rgb(image), _orientation(image))
+            with _ONE_GIANT if image.width * image.height > _GIANT_PIXELS else nullcontext():
+                image.load()
+                return _upright(_rgb(image), _orientation(image))
     except _RefusedError as refusal:
         raise ImageError(f"{printable(name)}: {refusal}") from None
     except Exception as error:  # Pillow raises half a dozen unrelated types on damaged files

@@ -10,6 +10,7 @@ from accord.types import Item, Json, Manifest
 
 _SMALLEST = 2  # classes; with one alone, every neighbour is right
 _TEACHING = 4  # classes that must stay for training before any is set aside for validation
+_KEPT = "the split that came with the data was kept; shares and seed were not used to draw the test classes"
 
 
 def split_classes(
@@ -22,7 +23,8 @@ def split_classes(
     aside to choose by while training, provided that at least 4 remain. `test` may be 0 (all train) or 1 (all test).
 
     Splits that came with the data are kept, and only a missing validation split is drawn from the training classes;
-    `fresh=True` draws everything anew. Raises DataError if a side would have fewer than two classes.
+    the notes say so, and `fresh=True` draws everything anew. Raises DataError if a side would have fewer than two
+    classes.
     """
     for name, value in (("test", test), ("validation", validation)):
         if not 0 <= value <= 1:
@@ -41,9 +43,11 @@ def split_classes(
         _check_sides(manifest, len(train), len(classes) - cut)
     if "validation" not in sides.values():
         sides.update(dict.fromkeys(_set_aside(train, validation), "validation"))
-    return Manifest(
-        manifest.name, manifest.root, tuple(i._replace(split=sides[i.label]) for i in manifest.items), manifest.notes
-    )
+    notes = manifest.notes
+    if given and _KEPT not in notes:
+        notes = (*notes, _KEPT)
+    items = tuple(item._replace(split=sides[item.label]) for item in manifest.items)
+    return Manifest(manifest.name, manifest.root, items, notes)
 
 
 def _given(manifest: Manifest) -> dict[str, str]:
