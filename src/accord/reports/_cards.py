@@ -40,7 +40,7 @@ def hint(report: Json) -> str:
     """What the grey tick on the cards means, where there is one."""
     if not report["baseline"]:
         return ""
-    intervals = " Intervals come from resampling whole classes." if report["intervals"] else ""
+    intervals = " Intervals hold 95 % and come from resampling whole classes." if report["intervals"] else ""
     words = "The grey tick is the frozen baseline: the same backbone before this training."
     return f'<p class="hint">{words}{intervals}</p>'
 
@@ -51,8 +51,8 @@ def _card(report: Json, key: str) -> str:
     return (
         f'<article class="card"><h2>{name}</h2><p class="what">{what}</p>'
         f'<p class="value">{percent(value)}<small>%</small></p>{_gauge(value, before)}'
-        f"<div>{_change(report, key)}{_interval('95 % interval', report['intervals'].get(key))}"
-        f"{_interval('of the gain', report['gain_intervals'].get(key), signed=True)}</div></article>"
+        f"<div>{_change(report, key)}{_interval('interval', report['intervals'].get(key))}"
+        f"{_interval('gain', report['gain_intervals'].get(key), signed=True)}</div></article>"
     )
 
 
@@ -81,4 +81,4 @@ def _interval(name: str, bounds: list[float | int] | None, *, signed: bool = Fal
     if not bounds:
         return ""
     low, high = (points(bound, 0.0) if signed else percent(bound) for bound in bounds)
-    return f'<p class="then">{name} {low} to {high}</p>'
+    return f'<p class="then">{name} {low}{" to " if signed else "–"}{high}</p>'

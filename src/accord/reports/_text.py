@@ -5,8 +5,8 @@ from accord.types import Json
 HEADLINE_METRICS = {
     "recall@1": ("Recall@1", "The nearest item is of the query's class"),
     "map@r": ("MAP@R", "How pure and well ordered the nearest items are"),
-    "r_precision": ("R-precision", "Right ones among as many neighbours as there are to find"),
-    "nmi": ("NMI", "How well clusters of the embeddings match the classes"),
+    "r_precision": ("R-precision", "Right ones among as many as there are to find"),
+    "nmi": ("NMI", "How well clusters match the classes"),
     "knn_accuracy": ("k-NN accuracy", "Class told by a vote of the three nearest"),
 }
 

@@ -122,7 +122,8 @@ const mapApi = (function map() {
     if (label === null) {
       const shown = names.filter((name) => !view.sought || view.sought.has(name));
       heard.textContent = "No class is pinned.";
-      return side.replaceChildren(el("h3", {}, "Classes"), el("p", { class: "quiet" }, "Choose one, or a point on the map. The number is Recall@1 in percent."), el("ul", { class: "class-list" }, ...shown.map(entry)));
+      return side.replaceChildren(...[el("h3", {}, "Classes"), el("p", { class: "quiet" }, "Choose one, or a point on the map. The number is Recall@1 in percent."), el("ul", { class: "class-list" }, ...shown.slice(0, 300).map(entry)),
+        shown.length > 300 ? el("p", { class: "quiet" }, `${shown.length - 300} more: search for them by name.`) : ""]);
     }
     const row = rowOf.get(label);
     const facts = row ? `${row.queries} queries · Recall@1 ${percent(row["recall@1"])} % · MAP@R ${percent(row["map@r"])} %` : "not used as queries";

@@ -28,7 +28,7 @@ const asMark = (value) => Number((100 * value).toFixed(1)) + " %";
   const panel = (width) => host.appendChild(el("div", { class: `panel ${width}` }));
   const step = (i) => `Step ${log.step[i].toLocaleString("en")}` + (log.epoch[i] === null ? "" : `, epoch ${log.epoch[i]}`);
   const common = { x: log.step, xLabel: "step", xName: step };
-  const validation = log.validation.filter((row) => row["recall@1"] !== null);
+  const validation = log.validation.filter((row) => (row["recall@1"] ?? null) !== null);
   const half = validation.length ? "wide" : "full";
   lineChart(panel(half), { ...common, title: "Loss", unit: "what is minimised", series: [{ name: "loss", color: color(0), values: log.loss }], smoothed: true, height: 240 });
   if (validation.length)
