@@ -26,18 +26,17 @@ def fair_cycle(members: int, group: int, generator: Generator) -> Int[Tensor, "s
     also where one round ends and the next begins inside it. The cycle has members / gcd steps and group / gcd rounds.
     Needs group ≤ members.
     """
-    rounds: list[Tensor] = []
+    dealt: list[int] = []
     for number in range(group // gcd(members, group)):
-        order = torch.randperm(members, generator=generator)
+        order = torch.randperm(members, generator=generator).tolist()
         open_cards = (number * members) % group  # of the hand that the round before left unfinished
         if open_cards:
-            clashes = torch.isin(order, rounds[-1][-open_cards:])
-            free = torch.nonzero(~clashes).flatten()[: group - open_cards]
-            first = torch.zeros(members, dtype=torch.bool)
-            first[free] = True
-            order = torch.cat([order[first], order[~first]])
-        rounds.append(order)
-    return torch.cat(rounds).view(-1, group)
+            held = set(dealt[-open_cards:])
+            first = [card for card in order if card not in held][: group - open_cards]
+            taken = set(first)
+            order = first + [card for card in order if card not in taken]
+        dealt += order
+    return torch.tensor(dealt, dtype=torch.int64).view(-1, group)
 
 
 class PKBatches:
