@@ -26,7 +26,7 @@ def lede(report: Json) -> str:
         f"{counts['classes']:,} unseen classes" if counts.get("classes") else "",
         f"trained on {training['images']:,} images of {training['classes']:,} other classes" if training else "",
         f"{duration(sum(report['seconds'].values()))} in all" if report["seconds"] else "",
-        f"{size(report['peak_memory_bytes'])} at most" if report["peak_memory_bytes"] else "",
+        f"{size(report['peak_memory_bytes'])} of memory at most" if report["peak_memory_bytes"] else "",
     ]
     return "".join(f"<span>{escape(part)}</span>" for part in parts if part)
 
@@ -40,7 +40,7 @@ def hint(report: Json) -> str:
     """What the grey tick on the cards means, where there is one."""
     if not report["baseline"]:
         return ""
-    intervals = " Intervals hold 95 % and come from resampling whole classes." if report["intervals"] else ""
+    intervals = " Intervals are at 95 %, from resampling whole classes." if report["intervals"] else ""
     words = "The grey tick is the frozen baseline: the same backbone before this training."
     return f'<p class="hint">{words}{intervals}</p>'
 
