@@ -83,8 +83,7 @@ def _recognise(anchors: Side, positives: Side, whole: Tensor, penalty: float, sy
     """The loss over the rows that are whole pairs; the others are neither anchors nor choices."""
     scores = inner(anchors, positives)
     right = scores.diagonal()
-    # a finite stand-in for -inf: rows without any choice would otherwise give NaN gradients
-    choices = torch.where(whole & whole[:, None], scores, torch.finfo(scores.dtype).min)
+    choices = scores.masked_fill(~(whole & whole[:, None]), -torch.inf)
     costs = choices.logsumexp(dim=1) - right
     if symmetric:
         costs = (costs + choices.logsumexp(dim=0) - right) / 2
