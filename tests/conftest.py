@@ -1,7 +1,37 @@
-"""What every test shares: one thread, and tensors whose annotated shapes are checked as they cross a call."""
+"""What every test shares: one thread, checked shapes, a tiny data set of real images and a run trained on it."""
 
+import zipfile
+from pathlib import Path
+
+import pytest
 import torch
 from jaxtyping import install_import_hook
 
 torch.set_num_threads(1)
 install_import_hook("accord", "beartype.beartype")
+
+OBJECTS = Path(__file__).parent.parent / "src" / "accord" / "data" / "objects.zip"
+TINY = ("model.size=32", "model.dim=16", "training.epochs=2", "training.classes_per_batch=4", "evaluation.nmi_seeds=2")
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """16 classes × 6 images of `objects` as a folder."""
+    root = tmp_path_factory.mktemp("tiny") / "things"
+    with zipfile.ZipFile(OBJECTS) as archive:
+        names = sorted(name for name in archive.namelist() if name.endswith(".jpg"))
+        for label in sorted({name.split("/")[0] for name in names})[:16]:
+            for name in [name for name in names if name.startswith(f"{label}/")][:6]:
+                (root / label).mkdir(parents=True, exist_ok=True)
+                (root / name).write_bytes(archive.read(name))
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the default recipe on the tiny folder; read it, don't change it."""
+    from accord.recipes import resolve, train_run
+
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    train_run(resolve(file={"data": {"source": str(tiny_folder)}}, settings=TINY), out)
+    return out

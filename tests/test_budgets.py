@@ -54,7 +54,9 @@ def test_importing_accord_loads_no_heavy_package() -> None:
 
 
 def test_losses_and_evaluation_load_neither_sklearn_nor_faiss_nor_torchvision() -> None:
-    code = "import accord.recipes, sys; print(sorted({'torchvision', 'sklearn', 'faiss', 'fastapi'} & set(sys.modules)))"
+    code = (
+        "import accord.recipes, sys; print(sorted({'torchvision', 'sklearn', 'faiss', 'fastapi'} & set(sys.modules)))"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
 

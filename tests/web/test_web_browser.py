@@ -79,7 +79,8 @@ def labels(page):
 
 def wait_for_pictures(page):
     """Until every image in view has been drawn."""
-    drawn = """[...document.images].filter((image) => image.offsetParent && image.getBoundingClientRect().top < innerHeight)
+    drawn = """[...document.images]
+      .filter((image) => image.offsetParent && image.getBoundingClientRect().top < innerHeight)
       .every((image) => image.complete && image.naturalWidth > 0)"""
     for _ in range(100):
         if page.evaluate(drawn):

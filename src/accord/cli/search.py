@@ -12,7 +12,9 @@ def command(
     image: Path = typer.Argument(..., help="The image to look for."),
     k: int = typer.Option(5, "--k", "-k", min=1, help="How many neighbours."),
     gallery: str = typer.Option(None, "--gallery", help="Search this folder instead of the run's own images."),
-    picture: Path = typer.Option(None, "--picture", help="Also write the query and its neighbours as one picture (.png)."),
+    picture: Path = typer.Option(
+        None, "--picture", help="Also write the query and its neighbours as one picture (.png)."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print the neighbours as JSON."),
 ) -> None:
     """Find the images most like this one. A larger score is closer; 1 is the same."""

@@ -9,7 +9,9 @@ from accord.cli.show import print_json, terminal
 
 def command(
     run: Path = typer.Argument(..., help="Run folder."),
-    host: str = typer.Option("127.0.0.1", "--host", help="Address to listen on; anything but this machine needs --token."),
+    host: str = typer.Option(
+        "127.0.0.1", "--host", help="Address to listen on; anything but this machine needs --token."
+    ),
     port: int = typer.Option(8000, "--port", "-p", min=0, max=65535, help="Port; 0 takes a free one."),
     gallery: str = typer.Option(None, "--gallery", help="Search this folder instead of the run's own images."),
     token: str = typer.Option(None, "--token", envvar="ACCORD_TOKEN", help="Secret that every request must carry."),
@@ -17,16 +19,16 @@ def command(
 ) -> None:
     """Serve a page to drop an image on and see its neighbours, with the run's report behind it."""
     from accord.recipes import open_search, report_html
-    from accord.web import create_app, serve
+    from accord.web import Running, create_app, serve
 
     with terminal(quiet=as_json) as watch:
         search = open_search(run, gallery=gallery, watch=watch)
     app = create_app(search, report_html=report_html(run), token=token)
 
-    def listening(address: str) -> None:
+    def ready(running: Running) -> None:
         if as_json:
-            print_json({"address": address, "run": str(run)})
+            print_json({"address": running.url, "run": str(run)})
         else:
-            typer.echo(f"Serving {run} at {address}   (Ctrl-C stops)")
+            typer.echo(f"Serving {run} at {running.url}   (Ctrl-C stops)")
 
-    serve(app, host=host, port=port, listening=listening)
+    serve(app, host=host, port=port, ready=ready)

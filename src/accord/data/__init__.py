@@ -4,6 +4,7 @@ from accord.data._augment import Augment, AugmentOptions
 from accord.data._decode import Facts, decode, facts, load_image, prepare
 from accord.data._inspect import Problem, inspect_folder, readable
 from accord.data._manifest import ClassMap, fingerprint, manifest_from_json, manifest_to_json
+from accord.data._peek import encode_jpeg, loose_images, shorter_sides
 from accord.data._sampling import PKBatches, TrainingBatches, generator_for
 from accord.data._scan import BUILTIN, builtin, scan
 from accord.data._split import check_leaks, split_classes
@@ -22,15 +23,18 @@ __all__ = [
     "builtin",
     "check_leaks",
     "decode",
+    "encode_jpeg",
     "facts",
     "fingerprint",
     "generator_for",
     "inspect_folder",
     "load_image",
+    "loose_images",
     "manifest_from_json",
     "manifest_to_json",
     "prepare",
     "readable",
     "scan",
+    "shorter_sides",
     "split_classes",
 ]

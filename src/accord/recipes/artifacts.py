@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 
-from accord.data import ClassMap, ImageTable, manifest_from_json, manifest_to_json
+from accord.data import ImageTable, manifest_from_json, manifest_to_json
 from accord.errors import ArtifactError, DataError
 from accord.index import ExactIndex
 from accord.models import Embedder, embed
@@ -32,12 +32,15 @@ def save_embedder(run: RunFolder, embedder: Embedder, name: str = MODEL) -> None
     run.save_tensors(name, tensors, {"embedder": json.dumps(embedder.describe())})
 
 
-def load_embedder(run: RunFolder, name: str = MODEL) -> Embedder:
-    """Read an Embedder back, in evaluation mode; a file that is not one is refused."""
+def load_embedder(run: RunFolder, name: str = MODEL, *, allow_imports: bool = False) -> Embedder:
+    """Read an Embedder back, in evaluation mode; a file that is not one is refused.
+
+    A model whose backbone is code of another package is only loaded with `allow_imports`.
+    """
     tensors, metadata = run.load_tensors(name)
     if "embedder" not in metadata:
         raise ArtifactError(f"{run.path / name} holds tensors, but not an accord Embedder.")
-    embedder = Embedder.from_description(json.loads(metadata["embedder"]))
+    embedder = Embedder.from_description(json.loads(metadata["embedder"]), allow_imports=allow_imports)
     try:
         embedder.load_state_dict(tensors)
     except RuntimeError as error:
@@ -87,16 +90,7 @@ def load_data(run: RunFolder) -> Manifest:
 
 def load_config(run: RunFolder) -> RunConfig:
     """The resolved configuration of a run."""
-    return validate(read_yaml((run.path / CONFIG).read_text(encoding="utf-8"), source=str(run.path / CONFIG)))
-
-
-def data_sha256(manifest: Manifest) -> str:
-    """One hash for the data set: names, labels, splits and the hash of every file."""
-    digest = hashlib.sha256()
-    for item in manifest.items:
-        row = json.dumps([item.path, item.label, item.split, item.sha256])
-        digest.update(row.encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
+    return validate(read_yaml(run.read_text(CONFIG), source=str(run.path / CONFIG)))
 
 
 def embed_items(
@@ -108,16 +102,16 @@ def embed_items(
 ) -> Labelled:
     """Embed every item of a manifest in order; labels are numbers of `manifest.classes`, ids are the items' ids."""
     table = ImageTable(manifest, embedder.preprocessing, budget_bytes=0)
-    ids = torch.tensor([item.id for item in manifest.items])
-    labels = ClassMap(manifest.classes).numbers(manifest)
+    return embed(embedder, _counted(table, progress), device=device)
 
-    def batches():  # type: ignore[no-untyped-def]
-        for rows in torch.arange(len(manifest)).split(EMBED_BATCH):
-            yield Batch(table.images(rows), labels[rows], ids[rows])
-            if progress is not None:
-                progress(int(rows[-1]) + 1, len(manifest))
 
-    return embed(embedder, batches(), device=device)
+def _counted(table: ImageTable, progress: Callable[[int, int], None] | None) -> Iterator[Batch]:
+    done = 0
+    for batch in table.batches(EMBED_BATCH):
+        yield batch
+        done += len(batch.ids)
+        if progress is not None:
+            progress(done, len(table))
 
 
 def facts_of_split(manifest: Manifest) -> Json:

@@ -1,6 +1,8 @@
 """Builds what a configuration names: backbone, Embedder, objective, optimiser, batches."""
 
 from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,8 +10,17 @@ from torch import Tensor, nn
 
 from accord.data import Augment, AugmentOptions, ClassMap, ImageTable, PKBatches, TrainingBatches
 from accord.ensembles import Ensemble, FixedWeights
-from accord.errors import UsageError
-from accord.models import BACKBONES, Embedder, LinearHead, MLPHead, build_backbone, build_pool, freeze_batch_norm
+from accord.models import (
+    BACKBONES,
+    Embedder,
+    LinearHead,
+    MLPHead,
+    TrunkHead,
+    build_backbone,
+    build_pool,
+    freeze_batch_norm,
+    load_weights,
+)
 from accord.recipes.catalog import build_loss
 from accord.recipes.config import LossConfig, RunConfig
 from accord.runs import packaged_weights, read_weights
@@ -24,10 +35,9 @@ def build_trunk(config: RunConfig) -> nn.Module:
     backbone = build_backbone(config.model.backbone)
     info = BACKBONES.get(config.model.backbone)
     if config.model.weights is not None:
-        state = read_weights(config.model.weights)
-        _load(backbone, state, config.model.weights)
+        load_weights(backbone, read_weights(Path(config.model.weights)))
     elif config.model.pretrained and info is not None and info.weights_package is not None:
-        backbone.load_state_dict(packaged_weights(config.model.backbone))
+        load_weights(backbone, packaged_weights(config.model.backbone))
     return backbone
 
 
@@ -36,11 +46,9 @@ def build_embedder(config: RunConfig) -> Embedder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
         backbone = build_trunk(config)
-        width = int(backbone.width)  # type: ignore[arg-type]
+        width = _width(backbone)
         heads = {name: _head(config, width) for name in member_names(config)}
-    embedder = Embedder(
-        backbone, build_pool(config.model.pool), heads, preprocessing=preprocessing_of(config), weights=None
-    )
+    embedder = Embedder(backbone, build_pool(config.model.pool), heads, preprocessing=preprocessing_of(config))
     if config.model.freeze_batch_norm:
         freeze_batch_norm(embedder.backbone)
     return embedder
@@ -48,13 +56,22 @@ def build_embedder(config: RunConfig) -> Embedder:
 
 def build_baseline(config: RunConfig) -> Embedder:
     """The frozen backbone as it came: its pooled feature is the embedding everything trained is held against."""
-    return Embedder(
-        build_trunk(config),
-        build_pool("average"),
-        {TRUNK: nn.Identity()},
-        preprocessing=preprocessing_of(config),
-        weights=None,
-    )
+    backbone = build_trunk(config)
+    heads = {TRUNK: TrunkHead(_width(backbone))}
+    return Embedder(backbone, build_pool("average"), heads, preprocessing=preprocessing_of(config))
+
+
+def deployed(embedder: Embedder, config: RunConfig, shares: Mapping[str, float]) -> Embedder:
+    """The Embedder as it is used: trained heads with their shares and, where configured, the trunk's pooled feature.
+
+    Shares its modules with the Embedder in training, so it costs nothing and always shows the newest weights.
+    """
+    part = config.model.trunk_share
+    heads: dict[str, nn.Module] = dict(embedder.heads)
+    weights = {name: shares[name] * (1 - part) for name in heads}
+    if part > 0:
+        heads[TRUNK], weights[TRUNK] = TrunkHead(embedder.width), part
+    return Embedder(embedder.backbone, embedder.pool, heads, preprocessing=embedder.preprocessing, weights=weights)
 
 
 def preprocessing_of(config: RunConfig) -> Preprocessing:
@@ -149,6 +166,12 @@ def warm_proxies(objective: nn.Module, outputs: dict[str, Tensor], labels: Tenso
     return moved
 
 
+def _width(backbone: nn.Module) -> int:
+    width = backbone.width
+    assert isinstance(width, int), "build_backbone finds the width"
+    return width
+
+
 def _loss(loss: LossConfig, *, dim: int | None, classes: int) -> nn.Module:
     return build_loss(loss.type, dim=dim, classes=classes, **loss.options)
 
@@ -158,15 +181,3 @@ def _head(config: RunConfig, width: int) -> nn.Module:
     if config.model.head == "mlp":
         return MLPHead(width, config.model.dim, hidden=config.model.hidden)
     return LinearHead(width, config.model.dim)
-
-
-def _load(backbone: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    own = backbone.state_dict()
-    strangers = [key for key in state if key not in own or state[key].shape != own[key].shape]
-    missing = [key for key in own if key not in state]
-    if strangers or missing:
-        raise UsageError(
-            f"{source} does not fit the backbone: {len(missing)} keys missing (such as {missing[:2]}), "
-            f"{len(strangers)} unknown or of another shape (such as {strangers[:2]})."
-        )
-    backbone.load_state_dict(state)

@@ -62,8 +62,8 @@ def choose_epochs(config: RunConfig, *, steps_per_epoch: int, seconds_per_step: 
     epochs = float(min(AIM_EPOCHS, math.floor(afford))) if afford >= 1 else round(afford, 3)
     if epochs * steps_per_epoch < 1:
         raise UsageError(
-            f"One training step takes about {seconds_per_step:.0f} s here: more than --minutes {config.training.minutes:g}"
-            " allows. Give more minutes or a smaller --size."
+            f"One training step takes about {seconds_per_step:.0f} s here, more than {config.training.minutes:g} minutes"
+            " allow. Give more --minutes or a smaller --size."
         )
     seconds = epochs * steps_per_epoch * seconds_per_step
     reason = f"{epochs:g} epochs of {steps_per_epoch} steps, about {_minutes(seconds)} on this machine"

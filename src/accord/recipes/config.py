@@ -27,9 +27,13 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """Backbone, pooling and heads. What is null is chosen from the data and said aloud."""
 
-    backbone: str = Field("efficientnet_lite0", description="a name of `accord ls backbones`, or package.module:factory")
+    backbone: str = Field(
+        "efficientnet_lite0", description="a name of `accord ls backbones`, or package.module:factory"
+    )
     pretrained: bool = Field(True, description="start from the packaged weights where the backbone has some")
-    weights: str | None = Field(None, description="a state dict of your own (.safetensors, or .pth read as weights only)")
+    weights: str | None = Field(
+        None, description="a state dict of your own (.safetensors, or .pth read as weights only)"
+    )
     pool: Literal["average", "max", "gem", "average_max"] = "average"
     size: int | None = Field(None, ge=32, le=1024, description="input height and width in pixels")
     fit: Literal["crop", "pad", "stretch"] = Field("crop", description="how a picture that is not square is fitted")
@@ -78,13 +82,17 @@ class TrainingConfig(Section):
     warm_proxies: bool = Field(True, description="start proxies at the class means of a first embedding pass")
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
-    keep: Literal["best", "last"] = Field("best", description="which checkpoint becomes the model, judged on validation")
+    keep: Literal["best", "last"] = Field(
+        "best", description="which checkpoint becomes the model, judged on validation"
+    )
 
 
 class AugmentConfig(Section):
     """Random changes to training images."""
 
-    smallest_area: Annotated[float, Field(gt=0.0, le=1.0)] = Field(0.35, description="smallest share of the picture kept")
+    smallest_area: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.35, description="smallest share of the picture kept"
+    )
     flip: bool = True
     degrees: Annotated[float, Field(ge=0.0, le=180.0)] = 15.0
     brightness: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.3

@@ -1,6 +1,5 @@
 """Judges a run on classes never seen in training, beside the frozen backbone, and writes index and report."""
 
-import json
 import platform
 import resource
 import sys
@@ -11,13 +10,12 @@ from pathlib import Path
 import torch
 
 import accord
-from accord.data import ClassMap, ImageTable, check_leaks
+from accord.data import ClassMap, ImageTable, check_leaks, fingerprint
 from accord.errors import ArtifactError
 from accord.evaluation import class_bootstrap, evaluate, recall_curve
 from accord.index import ExactIndex
 from accord.models import Embedder
 from accord.recipes.artifacts import (
-    data_sha256,
     embed_items,
     facts_of_split,
     load_config,
@@ -63,12 +61,11 @@ def report_on(
     save_index(run, ExactIndex(everything), embedder)
     test, classes = _unseen(everything, manifest)
     clock.lap("embedding")
-    options = {"knn": config.evaluation.knn, "nmi_seeds": config.evaluation.nmi_seeds}
-    trained = evaluate(test, **options)
+    trained = _judge(test, config)
     frozen = embed_items(
         build_baseline(config).to(device), manifest.only("test"), device=device, progress=_bar(watch, "frozen baseline")
     )
-    baseline = evaluate(frozen, **options)
+    baseline = _judge(frozen, config)
     clock.lap("evaluation")
     before = _seconds_before(run, training_seconds)
     inputs = _inputs(run, trained, baseline, test, frozen, classes, manifest, config, {**before, **clock.laps})
@@ -93,6 +90,10 @@ def report_html(path: Path) -> str | None:
 def summary(report: Json) -> str:
     """The headline of a report as plain text."""
     return render_text(report)
+
+
+def _judge(labelled: Labelled, config: RunConfig) -> Evaluation:
+    return evaluate(labelled, knn=config.evaluation.knn, nmi_seeds=config.evaluation.nmi_seeds)
 
 
 def _unseen(everything: Labelled, manifest: Manifest) -> tuple[Labelled, ClassMap]:
@@ -135,7 +136,7 @@ def _inputs(
         configuration=config.model_dump(mode="json"),
         data={
             "name": manifest.name,
-            "sha256": data_sha256(manifest),
+            "sha256": fingerprint(manifest),
             "split": facts_of_split(manifest),
             "notes": list(manifest.notes),
         },
@@ -153,11 +154,15 @@ def _interval(values: torch.Tensor, evaluation: Evaluation) -> tuple[float, floa
 
 def _notes(trained: Evaluation, manifest: Manifest) -> list[str]:
     notes = []
-    within = check_leaks(manifest).within
+    within = check_leaks(manifest)["within"].get("test", 0)
     if within:
-        notes.append(f"{within} images have an exact copy in the same split; copies find each other for free.")
+        notes.append(
+            f"{within} images of the unseen classes repeat another one byte for byte; copies find each other for free."
+        )
     if trained.counts.get("singletons"):
-        notes.append(f"{trained.counts['singletons']} test images are alone in their class: they distract, but don't ask.")
+        notes.append(
+            f"{trained.counts['singletons']} test images are alone in their class: they distract, but don't ask."
+        )
     return notes
 
 
@@ -209,8 +214,3 @@ class _Clock:
         """End a phase."""
         now = time.perf_counter()
         self.laps[name], self._at = now - self._at, now
-
-
-def dumps(value: Json) -> str:
-    """JSON text with sorted keys, for hashing and comparing."""
-    return json.dumps(value, sort_keys=True)

@@ -9,7 +9,7 @@ from types import FrameType
 from accord.errors import AccordError
 
 
-class Stopped(AccordError):
+class StoppedError(AccordError):
     """The user or the system asked the run to stop; it was saved first."""
 
     def __init__(self, message: str, *, number: int) -> None:

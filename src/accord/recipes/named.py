@@ -19,6 +19,7 @@ RECIPES: dict[str, Recipe] = {
     "accord": Recipe(
         "five losses in accord, one head each, fixed scale-normalised weights; the default",
         {
+            "model": {"trunk_share": 0.75},
             "losses": [
                 {"type": "contrastive"},
                 {"type": "triplet_margin", "options": {"mining": "semi_hard"}},

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from accord.data import ImageTable, decode, encode_jpeg, prepare, thumbnail
+from accord.data import ImageTable, encode_jpeg, load_image
 from accord.errors import DataError, UsageError
 from accord.index import ExactIndex
 from accord.models import Embedder
@@ -15,10 +15,11 @@ from accord.recipes.source import find_source
 from accord.recipes.watch import Silence, Watch
 from accord.reports import contact_sheet, terminal_picture
 from accord.runs import RunFolder
-from accord.types import Hit, Manifest, Neighbours
+from accord.types import Hit, Item, Manifest, Neighbours, Preprocessing
 
 WEB_PIXELS = 25_000_000
 KEPT_THUMBNAILS = 4096
+QUERY = "the query image"
 
 
 class Search:
@@ -31,8 +32,9 @@ class Search:
         self.embedder, self.index, self.manifest = embedder.eval(), index, manifest
         self.size, self.classes, self.dim = len(manifest), len(manifest.classes), embedder.dim
         self._items = {item.id: item for item in manifest.items}
+        self._places = {id: place for place, id in enumerate(index.labelled.ids.tolist())}
         self._rows = {item.id: row for row, item in enumerate(manifest.items)}
-        self._table = ImageTable(manifest, embedder.preprocessing, budget_bytes=0)
+        self._table = ImageTable(manifest, Preprocessing(160, "pad"), budget_bytes=0)
         self._pictures: OrderedDict[tuple[int, int], bytes] = OrderedDict()
 
     def read(self, path: Path) -> bytes:
@@ -44,16 +46,16 @@ class Search:
 
     def by_image(self, data: bytes, k: int) -> list[Hit]:
         """The k nearest items of an encoded image, best first."""
-        image = decode(data, name="the query image", limit_pixels=WEB_PIXELS)
+        image = load_image(data, self.embedder.preprocessing, name=QUERY, limit_pixels=WEB_PIXELS)
         device = next(self.embedder.parameters()).device
         with torch.inference_mode():
-            query = self.embedder(prepare(image, self.embedder.preprocessing)[None].to(device)).cpu()
+            query = self.embedder(image[None].to(device)).cpu()
         return self._hits(self.index.search(query, min(k, self.size)))
 
     def by_id(self, id: int, k: int) -> list[Hit]:
         """The k nearest items of an item, best first, the item itself left out."""
         self._known(id)
-        query = self.index.embedding(id)[None]
+        query = self.index.labelled.embeddings[self._places[id]][None]
         return self._hits(self.index.search(query, min(k, self.size - 1), exclude=torch.tensor([id])))
 
     def thumbnail(self, id: int, size: int) -> bytes:
@@ -61,14 +63,14 @@ class Search:
         self._known(id)
         key = (id, size)
         if key not in self._pictures:
-            self._pictures[key] = encode_jpeg(thumbnail(self._table.pixels(self._rows[id]), size))
+            self._pictures[key] = encode_jpeg(self._table.thumbnails([self._rows[id]], size)[0])
             while len(self._pictures) > KEPT_THUMBNAILS:
                 self._pictures.popitem(last=False)
         return self._pictures[key]
 
     def preview(self, data: bytes, size: int) -> bytes:
         """A JPEG of an encoded image, at most `size` pixels wide and high."""
-        return encode_jpeg(thumbnail(decode(data, name="the query image", limit_pixels=WEB_PIXELS), size))
+        return encode_jpeg(load_image(data, Preprocessing(size, "pad"), name=QUERY, limit_pixels=WEB_PIXELS))
 
     def sample(self, n: int) -> list[int]:
         """Ids of items of as many different classes as possible, always the same ones."""
@@ -87,7 +89,7 @@ class Search:
         pictures = [self.preview(data, 32), *(self.thumbnail(hit.id, 32) for hit in hits)]
         terminal_picture(pictures, ["query", *(hit.label for hit in hits)])
 
-    def _known(self, id: int):  # type: ignore[no-untyped-def]
+    def _known(self, id: int) -> Item:
         if id not in self._items:
             raise LookupError(f"There is no item {id} in this gallery.")
         return self._items[id]

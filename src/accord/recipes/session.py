@@ -7,17 +7,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from accord.data import ImageTable, PKBatches, TrainingBatches
+from accord.data import ImageTable, PKBatches, TrainingBatches, fingerprint
 from accord.ensembles import Ensemble, test_weights
 from accord.evaluation import evaluate
 from accord.models import Embedder
-from accord.recipes.artifacts import data_sha256, embed_items
+from accord.recipes.artifacts import embed_items
 from accord.recipes.build import (
-    TRUNK,
     build_batches,
     build_embedder,
     build_objective,
     build_optimizer,
+    deployed,
     preprocessing_of,
     warm_proxies,
 )
@@ -52,34 +52,33 @@ class Session:
 
     def save(self, run: RunFolder, *, step: int) -> None:
         """Save everything needed to go on bit-equal after `step` steps."""
-        extra: Json = {"best": self.best, "data": data_sha256(self.manifest), "config": self.config.model_dump(mode="json")}
+        extra: Json = {
+            "best": self.best,
+            "data": fingerprint(self.manifest),
+            "config": self.config.model_dump(mode="json"),
+        }
         tensors, facts = training_state(self.embedder, self.objective, self.optimizer, step=step, extra=extra)
         run.save_state(tensors, facts)
 
     def restore(self, tensors: Mapping[str, Tensor], facts: Json) -> int:
         """Go back to a saved state; return the next step."""
         self.best = dict(facts["extra"]["best"])
-        return restore(self.embedder, self.objective, self.optimizer, dict(tensors), facts)
+        return restore(self.embedder, self.objective, self.optimizer, tensors, facts)
 
-    def set_test_weights(self) -> None:
-        """Give the Embedder the head weights that its objective has now, and the trunk its configured share."""
-        share = self.config.model.trunk_share
-        heads = [name for name in self.embedder.heads if name != TRUNK]
-        own = (
-            {name: float(value) for name, value in test_weights(self.objective).items()}
-            if isinstance(self.objective, Ensemble)
-            else dict.fromkeys(heads, 1.0)
-        )
-        weights = {name: own[name] * (1 - share) for name in heads}
-        self.embedder.set_weights({**weights, TRUNK: share} if share > 0 else weights)
+    def deployed(self) -> Embedder:
+        """The Embedder as it would be used now, with the head weights that the objective has now."""
+        if isinstance(self.objective, Ensemble):
+            shares = {name: float(share) for name, share in test_weights(self.objective).items()}
+        else:
+            shares = dict.fromkeys(self.embedder.heads, 1.0)
+        return deployed(self.embedder, self.config, shares)
 
     def validate(self) -> dict[str, float] | None:
         """R@1 and MAP@R on the held-out training classes; None when there are none."""
         held_out = self.manifest.only("validation")
         if not len(held_out):
             return None
-        self.set_test_weights()
-        found = evaluate(embed_items(self.embedder, held_out, device=self.device), clusters=False).metrics
+        found = evaluate(embed_items(self.deployed(), held_out, device=self.device), clusters=False).metrics
         return {name: found[name] for name in ("recall@1", "map@r")}
 
 
@@ -92,7 +91,16 @@ def open_session(config: RunConfig, manifest: Manifest, *, fresh: bool = True) -
     objective = build_objective(config, classes=len(train.classes)).to(device)
     plan, batches = build_batches(config, table)
     session = Session(
-        config, manifest, device, embedder, objective, build_optimizer(config, embedder, objective), table, plan, batches, {}
+        config,
+        manifest,
+        device,
+        embedder,
+        objective,
+        build_optimizer(config, embedder, objective),
+        table,
+        plan,
+        batches,
+        {},
     )
     if fresh and config.training.warm_proxies:
         _warm(session)
@@ -125,9 +133,8 @@ def pick_device(name: str) -> torch.device:
 def _warm(session: Session) -> None:
     session.embedder.eval()
     outputs: dict[str, list[Tensor]] = {}
-    for rows in torch.arange(len(session.table)).split(128):
-        images = session.table.images(rows).to(session.device)
-        for name, output in session.embedder.outputs(images).items():
+    for batch in session.table.batches(128):
+        for name, output in session.embedder.outputs(batch.inputs.to(session.device)).items():
             outputs.setdefault(name, []).append(output)
     joined = {name: torch.cat(parts) for name, parts in outputs.items()}
     warm_proxies(session.objective, joined, session.table.labels.to(session.device))

@@ -12,11 +12,9 @@ from accord.types import Manifest
 def open_source(config: DataConfig, watch: Watch) -> Manifest:
     """Find the images, drop what can't be read (named), and split the classes."""
     manifest = find_source(config.source, watch)
-    manifest, problems = readable(
-        manifest, progress=lambda done, total: watch.progress("checking images", done, total)
-    )
+    manifest, problems = readable(manifest, progress=lambda done, total: watch.progress("checking images", done, total))
     for problem in problems[:5]:
-        watch.warn(f"left out {problem}")
+        watch.warn(f"left out {problem.path}: {problem.reason}")
     if len(problems) > 5:
         watch.warn(f"left out {len(problems) - 5} more unreadable images; `accord validate {config.source}` lists them")
     split = split_classes(manifest, test=config.test, validation=config.validation, seed=config.split_seed)
@@ -39,10 +37,11 @@ def find_source(source: str, watch: Watch) -> Manifest:
 
 
 def _refuse_leaks(manifest: Manifest) -> None:
-    leaks = check_leaks(manifest)
-    if leaks.across:
-        shown = "\n".join(f"  {' = '.join(paths)}" for paths in leaks.across[:5])
+    across = check_leaks(manifest)["across"]
+    if across:
+        pairs = [" = ".join(item["path"] for item in group["items"]) for group in across[:5]]
+        shown = "\n".join(f"  {pair}" for pair in pairs)
         raise DataError(
-            f"{len(leaks.across)} images are in more than one split, byte for byte; scores would be too good.\n{shown}\n"
+            f"{len(across)} images lie in more than one split, byte for byte; scores would be too good.\n{shown}\n"
             "  Remove the copies, or put them into one class."
         )

@@ -3,12 +3,11 @@
 import time
 from pathlib import Path
 
-from accord.data import ImageTable
+from accord.data import fingerprint, shorter_sides
 from accord.errors import ArtifactError
 from accord.recipes.artifacts import (
     BEST,
     CONFIG,
-    data_sha256,
     load_config,
     load_data,
     load_embedder,
@@ -19,13 +18,13 @@ from accord.recipes.build import preprocessing_of
 from accord.recipes.choose import Choice, choose_epochs, choose_shapes, smaller_size
 from accord.recipes.config import RunConfig
 from accord.recipes.evaluate import report_on
-from accord.recipes.interrupt import Stopped, stop_flag
+from accord.recipes.interrupt import StoppedError, stop_flag
 from accord.recipes.resolve import changed, dump
 from accord.recipes.session import Session, open_session, seconds_per_step
 from accord.recipes.source import open_source
 from accord.recipes.watch import Silence, Watch
 from accord.runs import RunFolder
-from accord.training import train, warmup_cosine
+from accord.training import environment_changes, train, warmup_cosine
 from accord.types import Json, Manifest, Step
 
 SAVE_EVERY_SECONDS = 30.0
@@ -58,6 +57,8 @@ def resume_run(path: Path, *, watch: Watch | None = None) -> Json:
                 watch.warn(state.note)
             _refuse_other_data(state.facts, manifest)
             first = session.restore(state.tensors, state.facts)
+            for change in environment_changes(state.facts):
+                watch.warn(f"{change}: the numbers may differ in their last digits from an uninterrupted run")
         run.truncate_log(first)
         watch.say(f"going on after step {first} of {session.steps}")
         _teach(run, session, first=first, watch=watch)
@@ -69,7 +70,7 @@ def _settle(config: RunConfig, manifest: Manifest, watch: Watch) -> tuple[RunCon
     parts = {split: manifest.only(split) for split in ("train", "validation", "test")}
     for split, part in parts.items():
         watch.say(f"{split:>10}: {len(part.classes)} classes, {len(part)} images")
-    shapes = choose_shapes(config, parts["train"], _sides(manifest))
+    shapes = choose_shapes(config, parts["train"], shorter_sides(manifest))
     asked_size = config.model.size
     config = _take(config, shapes, watch)
     while True:
@@ -83,7 +84,9 @@ def _settle(config: RunConfig, manifest: Manifest, watch: Watch) -> tuple[RunCon
                 watch.say(f"chosen: {reason}")
             session.config = chosen
             return chosen, session
-        watch.say(f"chosen: input {size} px instead, so that enough epochs fit into {config.training.minutes:g} minutes")
+        watch.say(
+            f"chosen: input {size} px instead, so that enough epochs fit into {config.training.minutes:g} minutes"
+        )
         config = changed(config, model={"size": size})
 
 
@@ -91,11 +94,6 @@ def _take(config: RunConfig, choice: Choice, watch: Watch) -> RunConfig:
     for reason in choice.reasons:
         watch.say(f"chosen: {reason}")
     return changed(config, **choice.sections)
-
-
-def _sides(manifest: Manifest) -> list[int]:
-    sample = manifest.items[:: max(1, len(manifest) // 64)]
-    return ImageTable.shorter_sides(Manifest(manifest.name, manifest.root, tuple(sample)))
 
 
 def _teach(run: RunFolder, session: Session, *, first: int, watch: Watch) -> None:
@@ -128,8 +126,9 @@ def _teach(run: RunFolder, session: Session, *, first: int, watch: Watch) -> Non
                     saved = time.perf_counter()
             if flag.number:
                 session.save(run, step=done)
-                raise Stopped(
-                    f"Stopped after step {done} of {steps}; everything is saved.\n  Go on with: accord train --resume {run.path}",
+                raise StoppedError(
+                    f"Stopped after step {done} of {steps}; everything is saved.\n"
+                    f"  Go on with: accord train --resume {run.path}",
                     number=flag.number,
                 )
 
@@ -142,15 +141,14 @@ def _judge(run: RunFolder, session: Session, *, step: int) -> None:
     run.append_log({"validation": {"step": step, **found}})
     if found["map@r"] > session.best.get("map@r", -1.0):
         session.best = {"step": step, **found}
-        save_embedder(run, session.embedder, BEST)
+        save_embedder(run, session.deployed(), BEST)
 
 
 def _finish(run: RunFolder, session: Session, watch: Watch, *, seconds: float) -> Json:
     """Choose the checkpoint, write the model, evaluate, write index and report, seal the folder."""
-    session.set_test_weights()
-    embedder = session.embedder
+    embedder = session.deployed()
     if session.config.training.keep == "best" and session.best:
-        embedder = load_embedder(run, BEST).to(session.device)
+        embedder = load_embedder(run, BEST, allow_imports=True).to(session.device)
         watch.say(f"the model is the one of step {session.best['step']:.0f}, best on the validation classes")
     save_embedder(run, embedder)
     return report_on(run, embedder, session.config, session.manifest, watch=watch, training_seconds=seconds)
@@ -159,7 +157,7 @@ def _finish(run: RunFolder, session: Session, watch: Watch, *, seconds: float) -
 def _entry(step: Step, session: Session) -> Json:
     weights = getattr(session.objective, "weights", None)
     return {
-        "step": step.number,
+        "step": step.number + 1,
         "epoch": step.epoch,
         "loss": _number(step.loss),
         "terms": {name: _number(value) for name, value in step.terms.items()},
@@ -197,5 +195,5 @@ class _Clock:
 
 
 def _refuse_other_data(facts: Json, manifest: Manifest) -> None:
-    if facts["extra"]["data"] != data_sha256(manifest):
+    if facts["extra"]["data"] != fingerprint(manifest):
         raise ArtifactError("The images or the split are no longer those the run was started with; it can't go on.")

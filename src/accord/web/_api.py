@@ -9,12 +9,13 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel
 
 from accord.errors import DataError, NumericError, ResourceError
+from accord.types import Hit
 from accord.web._body import Uploads
 from accord.web._lanes import Lane
 from accord.web._limits import NEIGHBOURS_MAX, THUMBNAIL_SIDES, Limits
 from accord.web._page import readable
 from accord.web._problems import ProblemBody, Refused
-from accord.web._service import Hit, SearchService
+from accord.web._service import SearchService
 
 Answer = TypeVar("Answer")
 PREVIEW_SIDE = 320

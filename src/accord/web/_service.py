@@ -1,15 +1,8 @@
 """What the page needs from whoever can search: the one doorway between the web and the rest of accord."""
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-
-class Hit(NamedTuple):
-    """One neighbour: its id in the gallery, its label, its score (larger is closer), its path within the data set."""
-
-    id: int
-    label: str
-    score: float
-    path: str
+from accord.types import Hit
 
 
 @runtime_checkable

@@ -122,7 +122,7 @@ function show(trail) {
 
 function showStart() {
   $("heading").textContent = "Start from the gallery";
-  $("summary").textContent = "Click one to see what the model finds near it.";
+  $("summary").textContent = "Pick one to see what the model finds near it.";
   $("labels").hidden = true;
   $("notice").hidden = true;
   $("neighbours").replaceChildren();
@@ -136,7 +136,10 @@ function showEntry(entry) {
   $("kind").textContent = uploaded ? "Your image" : `Item ${entry.id}`;
   $("name").textContent = entry.label;
   $("heading").textContent = uploaded ? "Nearest to your image" : `Nearest to ${entry.label}`;
-  $("summary").textContent = `${plural(neighbours.length, "neighbour")} in ${Math.max(1, Math.round(seconds * 1000))} ms, best first`;
+  const doubtful = threshold !== null && neighbours.some((hit) => hit.score < threshold);
+  const legend = doubtful ? `; pale ones score below ${threshold.toFixed(2)}` : "";
+  const time = Math.max(1, Math.round(seconds * 1000));
+  $("summary").textContent = `${plural(neighbours.length, "neighbour")} in ${time} ms, best first${legend}`;
   const far = threshold !== null && neighbours.length > 0 && neighbours[0].score < threshold;
   $("notice").hidden = !far;
   $("doubt").hidden = !far;
@@ -153,14 +156,16 @@ function showEntry(entry) {
 function showLabels(neighbours, own) {
   const counts = new Map();
   for (const { label } of neighbours) counts.set(label, (counts.get(label) ?? 0) + 1);
-  const most = [...counts].sort((one, other) => other[1] - one[1]).slice(0, 3);
+  const repeated = [...counts].filter(([label, count]) => count > 1 || label === own);
+  const most = repeated.sort((one, other) => other[1] - one[1]).slice(0, 3);
   const chips = most.map(([label, count]) => {
     const chip = element("li", label === own ? "same" : "");
     chip.append(element("span", "", label), element("b", "", String(count)));
     chip.title = `${label}: ${count} of ${neighbours.length}`;
     return chip;
   });
-  if (counts.size > most.length) chips.push(element("li", "", `and ${counts.size - most.length} more`));
+  const others = counts.size - most.length;
+  if (most.length && others) chips.push(element("li", "", `${others} other${others === 1 ? "" : "s"}`));
   $("labels").replaceChildren(...chips);
   $("labels").hidden = !chips.length;
 }

@@ -1,0 +1,177 @@
+"""The training loop: it yields one Step after another and leaves every decision to whoever asked for it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from accord.checks import check_count, check_range, describe
+from accord.errors import BatchError, NumericError, UsageError
+from accord.training._nonfinite import Buffers, Patience, diagnose
+from accord.training._precision import Arithmetic, gradient_norm
+from accord.types import Batch, Step
+
+Batches = Callable[[int], Batch]
+Outputs = Callable[[Tensor], Mapping[str, Tensor]]
+
+
+def train(
+    model: nn.Module,
+    objective: Callable[..., Any],
+    batches: Batches,
+    optimizer: Optimizer,
+    *,
+    steps: int,
+    first: int = 0,
+    steps_per_epoch: int,
+    schedule: Callable[[int], float] | None = None,
+    clip_norm: float | None = None,
+    device: torch.device | str = "cpu",
+    precision: str = "float32",
+    patience_nonfinite: int = 10,
+    on_empty: str = "refuse",
+) -> Iterator[Step]:
+    """Train from step `first` up to step `steps`, yielding after each what it did; steps count from 0.
+
+    `batches(n)` gives the batch of step n and `schedule(n)` the factor on each group's "initial_lr", so a run goes on
+    from any step. `model.outputs(inputs)` gives one tensor per head; of a single head the objective gets the tensor
+    itself. The loss is computed in float32 or longer, whatever the `precision` of the model.
+
+    A step whose loss or gradient is not finite is undone (weights, optimiser and buffers stay bit-equal) and yielded
+    with `skipped`; `patience_nonfinite` in a row raise NumericError naming the items. A batch with fewer than two
+    classes raises BatchError, or is skipped with `on_empty="skip"`. The model is put into training mode whenever it is
+    not: the caller may have evaluated in between. Modules in evaluation mode below a model in training mode stay so.
+    """
+    check_count("train", "steps", steps, low=0)
+    check_count("train", "first", first, low=0)
+    check_count("train", "steps_per_epoch", steps_per_epoch)
+    check_count("train", "patience_nonfinite", patience_nonfinite)
+    if clip_norm is not None:
+        check_range("train", "clip_norm", clip_norm, low=0.0, open_low=True)
+    if on_empty not in {"refuse", "skip"}:
+        raise UsageError(f"train: on_empty must be 'refuse' or 'skip', not {on_empty!r}.")
+    arithmetic = Arithmetic(precision, torch.device(device), optimizer)
+    loop = _Loop(model, objective, optimizer, arithmetic, Patience(patience_nonfinite), clip_norm)
+    # a generator of its own, so that wrong options are told at the call and not at the first step
+    return (
+        loop.step(number, number // steps_per_epoch, batches, schedule, skip_empty=on_empty == "skip")
+        for number in range(first, steps)
+    )
+
+
+class _Loop:
+    """What one step needs to know of all steps."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Callable[..., Any],
+        optimizer: Optimizer,
+        arithmetic: Arithmetic,
+        patience: Patience,
+        clip_norm: float | None,
+    ) -> None:
+        outputs = getattr(model, "outputs", None)
+        if not callable(outputs):
+            raise UsageError(f"train: {type(model).__name__} has no `outputs(inputs)` that gives one tensor per head.")
+        self.outputs: Outputs = outputs
+        self.objective, self.optimizer, self.arithmetic = objective, optimizer, arithmetic
+        self.device, self.patience, self.clip_norm = arithmetic.device, patience, clip_norm
+        self.modules = [part for part in (model, objective) if isinstance(part, nn.Module)]
+        self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        self.buffers = Buffers(*self.modules)
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+
+    def step(
+        self,
+        number: int,
+        epoch: int,
+        batches: Batches,
+        schedule: Callable[[int], float] | None,
+        *,
+        skip_empty: bool,
+    ) -> Step:
+        """Do one step."""
+        rates = self._set_rates(1.0 if schedule is None else schedule(number))
+        batch = batches(number)
+        if not _teaches(batch, number, skip_empty=skip_empty):
+            nothing = torch.zeros((), device=self.device)
+            return Step(number, epoch, nothing, {"loss": nothing}, rates, nothing, skipped=True)
+        for module in self.modules:
+            if not module.training:
+                module.train()
+        self.buffers.remember()
+        loss, norm, finite = self._move(number, batch)
+        return Step(number, epoch, loss, self._terms(loss), rates, norm, skipped=not finite)
+
+    def _move(self, number: int, batch: Batch) -> tuple[Tensor, Tensor, bool]:
+        """Forward, backward, and the optimiser's step if everything is finite; else nothing has happened."""
+        self.optimizer.zero_grad(set_to_none=True)
+        outputs = self._outputs(batch)
+        loss = norm = torch.full((), torch.nan, device=self.device)
+        cause = None
+        try:
+            loss = self._loss(outputs, batch)
+        except NumericError as error:  # ours refuse what is not finite before they compute with it
+            cause, finite = error, False
+        else:
+            self.arithmetic.backward(loss)
+            norm = gradient_norm(self.parameters, clip_norm=self.clip_norm)
+            finite = bool(loss.detach().isfinite() & norm.isfinite())
+            self.arithmetic.finish(finite=finite)
+        if finite:
+            self.patience.count(number, None)
+        else:
+            self.buffers.restore()
+            trouble = diagnose(batch, outputs, loss, self._terms(loss), self._names())
+            self.optimizer.zero_grad(set_to_none=True)
+            self.patience.count(number, trouble, cause)
+        return loss.detach(), norm, finite
+
+    def _outputs(self, batch: Batch) -> dict[str, Tensor]:
+        outputs = self.arithmetic.outputs(self.outputs, batch.inputs.to(self.device, non_blocking=True))
+        if not outputs:
+            raise UsageError("train: the model's `outputs` gave no head at all.")
+        return outputs
+
+    def _loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        embeddings = next(iter(outputs.values())) if len(outputs) == 1 else outputs
+        loss = self.objective(embeddings, batch.labels.to(self.device, non_blocking=True))
+        if not isinstance(loss, Tensor) or loss.ndim or not loss.requires_grad:
+            raise UsageError(
+                "train: the objective must return a scalar tensor with a gradient.\n"
+                f"  it returned: {describe(loss)}\n"
+                "Check that it does not detach its result, and that something in it or in the model learns."
+            )
+        return loss
+
+    def _terms(self, loss: Tensor) -> dict[str, Tensor]:
+        terms = getattr(self.objective, "terms", None)
+        return {name: value.detach() for name, value in (terms or {"loss": loss}).items()}
+
+    def _names(self) -> dict[str, Tensor]:
+        return {name: value for module in self.modules for name, value in module.named_parameters()}
+
+    def _set_rates(self, factor: float) -> dict[str, float]:
+        check_range("train", "the schedule's factor", factor, low=0.0)
+        rates = {}
+        for place, group in enumerate(self.optimizer.param_groups):
+            group["lr"] = group["initial_lr"] * factor
+            rates[group.get("name", f"group {place}")] = group["lr"]
+        return rates
+
+
+def _teaches(batch: Batch, number: int, *, skip_empty: bool) -> bool:
+    """Whether there are two classes to tell apart."""
+    if bool((batch.labels != batch.labels[:1]).any()):
+        return True
+    if skip_empty:
+        return False
+    raise BatchError(
+        f"train: the batch of step {number} can't teach, for it has fewer than two classes.\n"
+        f"  labels: {describe(batch.labels)}, {batch.labels[:5].tolist()} …\n"
+        'Draw batches of several classes (PKBatches does), or skip such batches with on_empty="skip".'
+    )

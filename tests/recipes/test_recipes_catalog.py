@@ -1,0 +1,75 @@
+"""The catalogue: every name leads to something, and wrong names get a suggestion."""
+
+import inspect
+import json
+from importlib import import_module
+
+import pytest
+import torch
+
+from accord.errors import UnknownNameError, UsageError
+from accord.recipes import build_loss, describe_losses, listing
+from accord.recipes.catalog import LOSSES
+from accord.recipes.named import RECIPES
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_builds_by_name_and_returns_a_scalar(name: str) -> None:
+    loss = build_loss(name, dim=8, classes=4)
+    embeddings = torch.randn(8, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    value = loss(embeddings, torch.arange(8) % 4)
+    value.backward()
+    assert value.shape == ()
+    assert torch.isfinite(embeddings.grad).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_has_a_docstring_and_lives_where_the_catalogue_says(name: str) -> None:
+    module, _, attribute = LOSSES[name].path.rpartition(".")
+    found = getattr(import_module(module), attribute)
+    assert inspect.getdoc(found)
+    assert attribute in import_module(module).__all__
+
+
+def test_every_public_loss_module_is_in_the_catalogue() -> None:
+    losses = import_module("accord.losses")
+    modules = {
+        name
+        for name in losses.__all__
+        if inspect.isclass(getattr(losses, name)) and issubclass(getattr(losses, name), torch.nn.Module)
+    }
+    assert modules == {info.path.rpartition(".")[2] for info in LOSSES.values()}
+
+
+def test_every_recipe_names_losses_of_the_catalogue() -> None:
+    for recipe in RECIPES.values():
+        assert {loss["type"] for loss in recipe.config["losses"]} <= set(LOSSES)
+
+
+def test_wrong_names_get_a_suggestion() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'triplet_margin'"):
+        build_loss("triplet_margn")
+    with pytest.raises(UnknownNameError, match="Did you mean 'margin'"):
+        build_loss("triplet_margin", margi=1.0)
+    with pytest.raises(UnknownNameError, match="Did you mean 'losses'"):
+        listing("loses")
+
+
+def test_a_loss_with_proxies_asks_for_dim_and_classes() -> None:
+    with pytest.raises(UsageError, match="give dim= and classes="):
+        build_loss("proxy_nca")
+
+
+@pytest.mark.parametrize("kind", ["losses", "backbones", "data", "recipes", "ensembles", "metrics"])
+def test_listings_are_json_with_name_and_summary(kind: str) -> None:
+    rows = json.loads(json.dumps(listing(kind)))
+    assert rows
+    assert all(row["name"] and row["summary"] for row in rows)
+
+
+def test_a_loss_is_described_with_its_options_and_paper() -> None:
+    described = {loss["name"]: loss for loss in describe_losses()}["proxy_nca"]
+    assert described["path"] == "accord.losses.ProxyNCA"
+    assert described["year"] == 2017
+    assert described["needs"] == ["classes"]
+    assert {"name": "positive", "default": "excluded"} in described["parameters"]
