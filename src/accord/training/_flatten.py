@@ -31,7 +31,7 @@ def flatten(value: object, name: str, tensors: dict[str, Tensor]) -> Json:
     raise UsageError(f"training_state: {name} is a {type(value).__name__}, which can't be saved as tensors and JSON.")
 
 
-def unflatten(described: Json, tensors: Mapping[str, Tensor]) -> Any:
+def unflatten(described: Any, tensors: Mapping[str, Tensor]) -> Any:
     """The value that `flatten` was given; ArtifactError if the description or a tensor is missing."""
     try:
         ((kind, inside),) = described.items()
