@@ -1,7 +1,7 @@
 """Convolution, batch norm and activation as one step; with frozen batch norm it is folded and quick on processors.
 
 Fine-tuning spends nine tenths of a step here, so this file is written for speed. EfficientNet-Lite0 on one AVX-512
-thread, torch 2.13 with oneDNN 3.12, CPU milliseconds per image, forward / forward + backward, and peak memory of 64 images:
+thread, torch 2.13 with oneDNN 3.12; CPU milliseconds per image, forward / forward + backward; memory of 64 images:
 
 | images                                              | 64 px      | 96 px      | 128 px     | 224 px      | 64 px   |
 |-----------------------------------------------------|------------|------------|------------|-------------|---------|
