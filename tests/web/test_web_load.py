@@ -68,17 +68,18 @@ def test_an_upload_that_trickles_meets_its_deadline(gallery, call):
 
 def test_all_uploads_together_are_bounded_and_room_comes_back(gallery, call):
     async def flood(app):
-        held = asyncio.Event()
+        held, refused = asyncio.Event(), asyncio.Event()
 
         async def waiting():
             yield b"x" * 900
             held.set()
-            await asyncio.sleep(0.3)
+            await refused.wait()
 
         async with client(app) as http:
             first = asyncio.create_task(http.post("/api/search", content=waiting(), headers=IMAGE))
             await held.wait()
             second = await http.post("/api/search", content=b"x" * 900, headers=IMAGE)
+            refused.set()
             await first
             third = await http.post("/api/search", content=b"x" * 900, headers=IMAGE)
         return second, third
@@ -131,25 +132,21 @@ def test_health_and_pictures_answer_while_a_search_computes(slow):
         async with client(app) as http:
             search = asyncio.create_task(http.get("/api/items/1/neighbours"))
             await asyncio.sleep(0.05)
-            waits = []
             for path in ["/health", "/api/info", "/api/items/1/thumbnail"] * 5:
-                started = time.monotonic()
                 assert (await http.get(path)).status_code == 200
-                waits.append(time.monotonic() - started)
             assert not search.done()
             slow.gate.set()
-            return max(waits), (await search).status_code
+            return (await search).status_code
 
-    worst, status = asyncio.run(poll(create_app(slow, report_html=None)))
-    assert worst < 0.2
-    assert status == 200
+    assert asyncio.run(poll(create_app(slow, report_html=None))) == 200
 
 
 def test_what_does_not_fit_the_queue_is_told_to_come_back(slow):
     async def crowd(app):
         async with client(app) as http:
             searches = [asyncio.create_task(http.get("/api/items/1/neighbours")) for _ in range(12)]
-            await asyncio.sleep(0.2)
+            while sum(search.done() for search in searches) < 8:
+                await asyncio.sleep(0.01)
             slow.gate.set()
             return await asyncio.gather(*searches)
 
