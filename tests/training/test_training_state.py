@@ -200,6 +200,27 @@ def test_a_plain_function_has_no_state(tiny: Any, batches: Any) -> None:
     assert facts["extra"] == {}
 
 
+class Counter(nn.Module):
+    """Keeps a number that is no tensor."""
+
+    count = 0
+
+    def get_extra_state(self) -> Json:
+        return {"count": self.count}
+
+    def set_extra_state(self, state: Json) -> None:
+        self.count = state["count"]
+
+
+def test_state_that_is_no_tensor_comes_back_too(build: Any) -> None:
+    parts, other = build(), build()
+    for each, count in ((parts, 7), (other, 0)):
+        each.objective.counter = Counter()
+        each.objective.counter.count = count
+    restore(*other, *training_state(*parts, step=0))
+    assert other.objective.counter.count == 7
+
+
 def test_every_kind_of_value_comes_back_as_it_was(build: Any) -> None:
     parts = build()
     odd = {"none": None, "yes": True, "inf": float("-inf"), "pair": (1, [2.5, "x"]), "by number": {3: torch.ones(2)}}

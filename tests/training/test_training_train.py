@@ -170,11 +170,9 @@ def test_stops_after_too_many_in_a_row_and_names_the_items(
     parts = build()
     bad = BadOnce(parts, batches, where, {0, 2, 3})
     seen = []
+    steps = train(parts.model, parts.objective, bad, parts.optimizer, steps=9, steps_per_epoch=4, patience_nonfinite=2)
     with pytest.raises(NumericError, match=f"2 steps in a row(.|\n)*step 3(.|\n)*: {what}(.|\n)*: *ids {ids}\n"):
-        for step in train(
-            parts.model, parts.objective, bad, parts.optimizer, steps=9, steps_per_epoch=4, patience_nonfinite=2
-        ):
-            seen.append(step.skipped)
+        seen.extend(step.skipped for step in steps)
     assert seen == [True, False, True]
     assert all(bool(value.isfinite().all()) for value in parts.everything().values())
 
