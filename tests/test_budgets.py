@@ -47,6 +47,13 @@ def test_every_file_says_on_its_first_line_what_it_is_for() -> None:
     assert not silent
 
 
+def test_quiet_rooms_touch_no_paths() -> None:
+    rooms = ("mining", "losses", "ensembles", "evaluation")
+    files = [path for path in FILES if path.relative_to(SOURCE).parts[0] in (*rooms, "geometry.py", "checks.py")]
+    loud = [str(path) for path in files if "pathlib" in path.read_text() or " Path" in path.read_text()]
+    assert not loud
+
+
 def test_importing_accord_loads_no_heavy_package() -> None:
     code = "import accord, sys; print(sorted({'torch', 'torchvision', 'sklearn', 'faiss', 'numpy'} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -55,8 +55,8 @@ class Manifest:
 class Preprocessing(NamedTuple):
     """How an image becomes a network's input; kept inside the Embedder so that training and search agree.
 
-    `fit` says how a picture that is not square is brought to `size` × `size` pixels: `crop` (shorter side to size, centre
-    crop), `pad` (longer side to size, white borders) or `stretch`. `mean` and `std` are on the 0–255 scale, RGB.
+    `fit` says how a picture that is not square is brought to `size` × `size` pixels: `crop` (shorter side to size,
+    centre crop), `pad` (longer side to size, white borders) or `stretch`. `mean` and `std` are RGB on the 0–255 scale.
     """
 
     size: int
@@ -119,7 +119,7 @@ class Neighbours(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """One neighbour for a person: its id in the gallery, its label, its score (larger is closer), its path in the data set."""
+    """One neighbour for a person: its id in the gallery, label, score (larger is closer) and path in the data set."""
 
     id: int
     label: str
@@ -129,11 +129,12 @@ class Hit(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one evaluation measured: a number per query for each metric, numbers for the whole set, and what was counted.
+    """What one evaluation measured: a number per query for each metric, numbers for the whole set, what was counted.
 
-    `per_query[name]` and `query_ids`, `query_labels` run in parallel; `overall` holds metrics without a per-query value
-    (`nmi`); `counts` holds queries, gallery, classes, singletons, tied_queries …; `chance` the level of random guessing.
-    `optimistic` holds what retrieval metrics would be with ties in favour of the query; `notes` are sentences for a reader.
+    `per_query[name]` and `query_ids`, `query_labels` run in parallel; `overall` holds metrics without a per-query
+    value (`nmi`); `counts` holds queries, gallery, classes, singletons, tied_queries …; `chance` the level of random
+    guessing. `optimistic` holds what retrieval metrics would be with ties in favour of the query; `notes` are
+    sentences for a reader.
     """
 
     per_query: Mapping[str, Float[Tensor, " query"]]
@@ -156,18 +157,24 @@ class Evaluation:
 class Objective(Protocol):
     """Whatever is trained against. An objective that has parts leaves them, detached, in `terms` after each call."""
 
-    def __call__(self, embeddings: Any, labels: Any) -> Tensor: ...
+    def __call__(self, embeddings: Any, labels: Any) -> Tensor:
+        """A scalar to be minimised."""
+        ...
 
 
 @runtime_checkable
 class Miner(Protocol):
     """Chooses which pairs of a block of rows a loss may use."""
 
-    def __call__(self, similarities: Tensor, positives: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]: ...
+    def __call__(self, similarities: Tensor, positives: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
+        """Which of the positives and of the negatives, (row, column) masks, may be used."""
+        ...
 
 
 @runtime_checkable
 class Index(Protocol):
     """Finds the nearest items of a gallery."""
 
-    def search(self, queries: Embeddings, k: int) -> Neighbours: ...
+    def search(self, queries: Embeddings, k: int) -> Neighbours:
+        """The k nearest items of each query, best first."""
+        ...

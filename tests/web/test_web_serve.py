@@ -96,7 +96,7 @@ def connect(running):
 
 
 def trickle(connection):
-    for _ in range(60):
+    for _ in range(200):
         connection.sendall(b"G")
         time.sleep(0.05)
 
@@ -112,14 +112,14 @@ def closed_after(connection, started):
 
 @pytest.fixture
 def impatient(gallery, serving):
-    return serving(create_app(gallery, report_html=None, limits=Limits(header_seconds=0.4, body_seconds=0.4)))
+    return serving(create_app(gallery, report_html=None, limits=Limits(header_seconds=0.8, body_seconds=0.8)))
 
 
 @pytest.mark.parametrize("first", [b"", b"GET /health HTTP/1.1\r\nHost: 127.0"])
 def test_headers_that_never_end_are_cut_off(impatient, first):
     with connect(impatient) as connection:
         connection.sendall(first)
-        assert closed_after(connection, time.monotonic()) < 3
+        assert closed_after(connection, time.monotonic()) < 6
 
 
 def test_headers_that_trickle_after_a_good_request_are_cut_off(impatient):
@@ -129,7 +129,7 @@ def test_headers_that_trickle_after_a_good_request_are_cut_off(impatient):
         started = time.monotonic()
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
             trickle(connection)
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 6
 
 
 def test_a_stalled_upload_is_answered_and_cut_off(impatient):
@@ -139,7 +139,7 @@ def test_a_stalled_upload_is_answered_and_cut_off(impatient):
         )
         connection.sendall(head)
         assert b"408" in connection.recv(4096)
-        assert closed_after(connection, time.monotonic()) < 3
+        assert closed_after(connection, time.monotonic()) < 6
 
 
 def test_endless_headers_are_refused(running):

@@ -80,7 +80,7 @@ def print_table(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]
     """A plain table on stdout, one row per dictionary."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in ("name", "check"))
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))
     Console(highlight=False).print(table)

@@ -9,7 +9,7 @@ def command(
     source: str = typer.Argument(..., help="A folder or zip with one sub-folder per class, or a built-in data set."),
     as_json: bool = typer.Option(False, "--json", help="Print the findings as JSON."),
 ) -> None:
-    """Check every image and class: unreadable files, duplicates, classes with one image. Exit code 3 if it is not fit."""
+    """Check every image and class: unreadable files, duplicates, classes with one image. Exit code 3 if unfit."""
     from accord.recipes import validate_source
 
     with terminal(quiet=as_json) as watch:

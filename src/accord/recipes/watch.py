@@ -1,9 +1,10 @@
 """How a recipe tells whoever watches what it is doing; the command line draws it, a script may ignore it."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Watch(Protocol):
     """Receives what a recipe says. Nothing a watch does changes a result."""
 
