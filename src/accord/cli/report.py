@@ -4,12 +4,13 @@ from pathlib import Path
 
 import typer
 
-from accord.cli.show import print_json, terminal
+from accord.cli.show import IMPORTS, print_json, terminal
 
 
 def command(
     run: Path = typer.Argument(..., help="Run folder."),
     again: bool = typer.Option(False, "--again", help="Evaluate and draw the report anew."),
+    allow_imports: bool = typer.Option(False, "--allow-imports", help=IMPORTS),
     as_json: bool = typer.Option(False, "--json", help="Print report.json."),
 ) -> None:
     """Print the headline of a run's report and where the page lies."""
@@ -17,7 +18,7 @@ def command(
 
     if again:
         with terminal() as watch:
-            report = evaluate_run(run, watch=watch)
+            report = evaluate_run(run, watch=watch, allow_imports=allow_imports)
     else:
         report = read_report(run)
     if as_json:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from accord.cli.show import print_json, print_table
+from accord.cli.show import IMPORTS, print_json, print_table
 
 
 def command(
@@ -15,12 +15,13 @@ def command(
     picture: Path = typer.Option(
         None, "--picture", help="Also write the query and its neighbours as one picture (.png)."
     ),
+    allow_imports: bool = typer.Option(False, "--allow-imports", help=IMPORTS),
     as_json: bool = typer.Option(False, "--json", help="Print the neighbours as JSON."),
 ) -> None:
     """Find the images most like this one. A larger score is closer; 1 is the same."""
     from accord.recipes import draw_hits, open_search
 
-    search = open_search(run, gallery=gallery)
+    search = open_search(run, gallery=gallery, allow_imports=allow_imports)
     data = search.read(image)
     hits = search.by_image(data, k)
     if picture is not None:

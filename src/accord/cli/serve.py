@@ -4,26 +4,30 @@ from pathlib import Path
 
 import typer
 
-from accord.cli.show import print_json, terminal
+from accord.cli.show import IMPORTS, print_json, terminal
 
 
 def command(
     run: Path = typer.Argument(..., help="Run folder."),
     host: str = typer.Option(
-        "127.0.0.1", "--host", help="Address to listen on; anything but this machine needs --token."
+        "127.0.0.1", "--host", help="Address to listen on; anything but this machine needs --token-file."
     ),
     port: int = typer.Option(8000, "--port", "-p", min=0, max=65535, help="Port; 0 takes a free one."),
     gallery: str = typer.Option(None, "--gallery", help="Search this folder instead of the run's own images."),
-    token: str = typer.Option(None, "--token", envvar="ACCORD_TOKEN", help="Secret that every request must carry."),
+    token_file: Path = typer.Option(
+        None, "--token-file", help="File (mode 0600) with the secret that every request must carry."
+    ),
+    hosts: list[str] = typer.Option([], "--allow-host", help="Host name under which others reach this; needs a token."),
+    allow_imports: bool = typer.Option(False, "--allow-imports", help=IMPORTS),
     as_json: bool = typer.Option(False, "--json", help="Print the address as JSON once it listens."),
 ) -> None:
     """Serve a page to drop an image on and see its neighbours, with the run's report behind it."""
-    from accord.recipes import open_search, report_html
+    from accord.recipes import open_search, read_token, report_html
     from accord.web import Running, create_app, serve
 
     with terminal(quiet=as_json) as watch:
-        search = open_search(run, gallery=gallery, watch=watch)
-    app = create_app(search, report_html=report_html(run), token=token)
+        search = open_search(run, gallery=gallery, watch=watch, allow_imports=allow_imports)
+    app = create_app(search, report_html=report_html(run), token=read_token(token_file), hosts=hosts)
 
     def ready(running: Running) -> None:
         if as_json:

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 WAIT_SECONDS = 1.0
+IMPORTS = "Trust a run whose backbone is code of another package, and import it."
 
 
 def print_json(value: Any) -> None:
@@ -31,11 +32,11 @@ class Terminal:
     def say(self, text: str) -> None:
         """One dim line."""
         if not self.quiet:
-            self.console.print(f"  {text}", style="dim", markup=False)
+            self.console.print(f"  {text}", style="dim", markup=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """One line that stands out, even when quiet."""
-        self.console.print(f"! {text}", style="yellow", markup=False)
+        self.console.print(f"! {text}", style="yellow", markup=False, soft_wrap=True)
 
     def progress(self, stage: str, done: int, total: int, facts: Mapping[str, str] | None = None) -> None:
         """Move a stage's bar; without a terminal, print a line now and then instead."""
@@ -57,7 +58,7 @@ class Terminal:
     def _line(self, stage: str, done: int, total: int, text: str) -> None:
         tenth = max(1, total // 10)
         if stage == "training" and (done % tenth == 0 or done == total):
-            self.console.print(f"  {stage} {done}/{total}  {text}", style="dim", markup=False)
+            self.console.print(f"  {stage} {done}/{total}  {text}", style="dim", markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from accord.recipes.doctor import examine
 from accord.recipes.embed import embed_source
 from accord.recipes.evaluate import evaluate_run, read_report, report_html, summary
 from accord.recipes.resolve import dump, read_yaml, resolve
-from accord.recipes.search import Search, draw_hits, open_search
+from accord.recipes.search import Search, draw_hits, open_search, read_token
 from accord.recipes.train import resume_run, train_run
 from accord.recipes.validate import validate_source
 from accord.recipes.watch import Silence, Watch
@@ -28,6 +28,7 @@ __all__ = [
     "load",
     "open_search",
     "read_report",
+    "read_token",
     "read_yaml",
     "report_html",
     "resolve",

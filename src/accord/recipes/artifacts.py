@@ -48,9 +48,12 @@ def load_embedder(run: RunFolder, name: str = MODEL, *, allow_imports: bool = Fa
     return embedder.eval()
 
 
-def load(path: str | Path) -> Embedder:
-    """The trained Embedder of a run folder, ready to use: `accord.load("runs/objects")(images)`."""
-    return load_embedder(RunFolder.open(Path(path)))
+def load(path: str | Path, *, allow_imports: bool = False) -> Embedder:
+    """The trained Embedder of a run folder, ready to use: `accord.load("runs/objects")(images)`.
+
+    A run whose backbone is your own code (`package.module:factory`) imports that code only with `allow_imports`.
+    """
+    return load_embedder(RunFolder.open(Path(path)), allow_imports=allow_imports)
 
 
 def fingerprint(embedder: Embedder) -> str:

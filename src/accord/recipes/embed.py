@@ -16,7 +16,13 @@ SUFFIXES = (".npy", ".safetensors", ".csv")
 
 
 def embed_source(
-    run_path: Path, source: str, out: Path, *, watch: Watch | None = None, overwrite: bool = False
+    run_path: Path,
+    source: str,
+    out: Path,
+    *,
+    watch: Watch | None = None,
+    overwrite: bool = False,
+    allow_imports: bool = False,
 ) -> Json:
     """Embed one image, a folder or an archive; return what was written and where."""
     watch = watch or Silence()
@@ -25,7 +31,7 @@ def embed_source(
     if out.exists() and not overwrite:
         raise UsageError(f"{out} exists already. Give another name, or --overwrite.")
     run = RunFolder.open(run_path)
-    embedder = load_embedder(run)
+    embedder = load_embedder(run, allow_imports=allow_imports)
     device = pick_device(load_config(run).training.device)
     loose = loose_images(Path(source))
     manifest = loose if loose is not None else find_source(source, watch)

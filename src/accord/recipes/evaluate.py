@@ -37,11 +37,12 @@ THUMBNAIL = 64
 INTERVALS = ("recall@1", "map@r", "r_precision", "knn_accuracy")
 
 
-def evaluate_run(path: Path, *, watch: Watch | None = None) -> Json:
+def evaluate_run(path: Path, *, watch: Watch | None = None, allow_imports: bool = False) -> Json:
     """Evaluate a finished run anew and rewrite its index and report; return the report."""
     watch = watch or Silence()
     with RunFolder.open(path) as run:
-        config, manifest, embedder = load_config(run), load_data(run), load_embedder(run)
+        config, manifest = load_config(run), load_data(run)
+        embedder = load_embedder(run, allow_imports=allow_imports)
         return report_on(run, embedder.to(pick_device(config.training.device)), config, manifest, watch=watch)
 
 

@@ -99,11 +99,13 @@ class Search:
         return [Hit(id, self._items[id].label, score, self._items[id].path) for id, score in pairs if id >= 0]
 
 
-def open_search(run_path: Path, *, gallery: str | None = None, watch: Watch | None = None) -> Search:
+def open_search(
+    run_path: Path, *, gallery: str | None = None, watch: Watch | None = None, allow_imports: bool = False
+) -> Search:
     """Open a run for searching; `gallery` names another folder to search in, embedded now."""
     watch = watch or Silence()
     run = RunFolder.open(run_path)
-    config, embedder = load_config(run), load_embedder(run)
+    config, embedder = load_config(run), load_embedder(run, allow_imports=allow_imports)
     device = pick_device(config.training.device)
     embedder = embedder.to(device)
     model = f"{config.model.backbone}, recipe {config.recipe}"
@@ -123,3 +125,16 @@ def draw_hits(search: Search, data: bytes, hits: list[Hit], out: Path) -> None:
     pictures = [search.preview(data, 160), *(search.thumbnail(hit.id, 160) for hit in hits)]
     captions = ["query", *(f"{hit.label}\n{hit.score:.3f}" for hit in hits)]
     contact_sheet(pictures, captions, out)
+
+
+def read_token(path: Path | None) -> str | None:
+    """The secret in a token file; a file that others can read is refused."""
+    if path is None:
+        return None
+    try:
+        mode, text = path.stat().st_mode, path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--token-file {path}: {getattr(error, 'strerror', None) or 'not a text file'}.") from None
+    if mode & 0o077:
+        raise UsageError(f"--token-file {path} can be read by others. Make it private: chmod 600 {path}")
+    return text

@@ -22,8 +22,9 @@ from accord.recipes.build import (
     warm_proxies,
 )
 from accord.recipes.config import RunConfig
+from accord.recipes.watch import Watch
 from accord.runs import RunFolder
-from accord.training import restore, training_state
+from accord.training import collapse, restore, spread, training_state
 from accord.types import Json, Manifest
 
 OVERSIZE = 1.15
@@ -73,12 +74,16 @@ class Session:
             shares = dict.fromkeys(self.embedder.heads, 1.0)
         return deployed(self.embedder, self.config, shares)
 
-    def validate(self) -> dict[str, float] | None:
-        """R@1 and MAP@R on the held-out training classes; None when there are none."""
+    def validate(self, watch: Watch) -> dict[str, float] | None:
+        """R@1 and MAP@R on the held-out training classes, None when there are none; warns of a collapse."""
         held_out = self.manifest.only("validation")
         if not len(held_out):
             return None
-        found = evaluate(embed_items(self.deployed(), held_out, device=self.device), clusters=False).metrics
+        embedded = embed_items(self.deployed(), held_out, device=self.device)
+        warning = collapse(spread(embedded.embeddings)) if len(held_out.classes) > 2 else None
+        if warning:
+            watch.warn(warning)
+        found = evaluate(embedded, clusters=False).metrics
         return {name: found[name] for name in ("recall@1", "map@r")}
 
 

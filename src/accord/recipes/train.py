@@ -34,6 +34,8 @@ def train_run(config: RunConfig, out: Path, *, watch: Watch | None = None, overw
     """Train as configured, evaluate on the unseen classes, write the run folder; return the report."""
     watch = watch or Silence()
     begin = time.perf_counter()
+    if out.exists() and not overwrite:
+        RunFolder.create(out).close()  # refuses a folder with contents before any image is read
     manifest = open_source(config.data, watch)
     with RunFolder.create(out, overwrite=overwrite) as run:
         config, session = _settle(config, manifest, watch)
@@ -120,7 +122,7 @@ def _teach(run: RunFolder, session: Session, *, first: int, watch: Watch) -> Non
             run.append_log(_entry(step, session))
             watch.progress("training", done, steps, clock.facts(step))
             if done % len(session.plan) == 0 or done == steps:
-                _judge(run, session, step=done)
+                _judge(run, session, step=done, watch=watch)
                 if time.perf_counter() - saved > SAVE_EVERY_SECONDS or done == steps:
                     session.save(run, step=done)
                     saved = time.perf_counter()
@@ -133,9 +135,9 @@ def _teach(run: RunFolder, session: Session, *, first: int, watch: Watch) -> Non
                 )
 
 
-def _judge(run: RunFolder, session: Session, *, step: int) -> None:
+def _judge(run: RunFolder, session: Session, *, step: int, watch: Watch) -> None:
     """Validate on held-out training classes; keep the best model so far beside the last."""
-    found = session.validate()
+    found = session.validate(watch)
     if found is None:
         return
     run.append_log({"validation": {"step": step, **found}})
