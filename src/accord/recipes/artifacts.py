@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from accord.models import Embedder, embed
 from accord.recipes.config import RunConfig
 from accord.recipes.resolve import read_yaml, validate
 from accord.runs import RunFolder
-from accord.types import Batch, Json, Labelled, Manifest
+from accord.types import Json, Labelled, Manifest
 
 MODEL, BEST, INDEX, DATA, CONFIG = (
     "model.safetensors",
@@ -105,16 +105,8 @@ def embed_items(
 ) -> Labelled:
     """Embed every item of a manifest in order; labels are numbers of `manifest.classes`, ids are the items' ids."""
     table = ImageTable(manifest, embedder.preprocessing, budget_bytes=0)
-    return embed(embedder, _counted(table, progress), device=device)
-
-
-def _counted(table: ImageTable, progress: Callable[[int, int], None] | None) -> Iterator[Batch]:
-    done = 0
-    for batch in table.batches(EMBED_BATCH):
-        yield batch
-        done += len(batch.ids)
-        if progress is not None:
-            progress(done, len(table))
+    told = None if progress is None else lambda done: progress(done, len(table))
+    return embed(embedder, table.batches(EMBED_BATCH), device=device, progress=told)
 
 
 def facts_of_split(manifest: Manifest) -> Json:

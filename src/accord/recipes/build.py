@@ -47,7 +47,8 @@ def build_embedder(config: RunConfig) -> Embedder:
         torch.manual_seed(config.training.seed)
         backbone = build_trunk(config)
         width = _width(backbone)
-        heads = {name: _head(config, width) for name in member_names(config)}
+        named = zip(member_names(config), config.losses, strict=True)
+        heads = {name: _head(config, loss, width) for name, loss in named}
     embedder = Embedder(backbone, build_pool(config.model.pool), heads, preprocessing=preprocessing_of(config))
     if config.model.freeze_batch_norm:
         freeze_batch_norm(embedder.backbone)
@@ -176,8 +177,9 @@ def _loss(loss: LossConfig, *, dim: int | None, classes: int) -> nn.Module:
     return build_loss(loss.type, dim=dim, classes=classes, **loss.options)
 
 
-def _head(config: RunConfig, width: int) -> nn.Module:
+def _head(config: RunConfig, loss: LossConfig, width: int) -> nn.Module:
+    """Raw outputs unless `unit`: each loss normalises as its paper says, and N-pair's wants lengths to be free."""
     assert config.model.dim is not None, "the embedding size is chosen before anything is built"
     if config.model.head == "mlp":
-        return MLPHead(width, config.model.dim, hidden=config.model.hidden)
-    return LinearHead(width, config.model.dim)
+        return MLPHead(width, config.model.dim, hidden=config.model.hidden, normalise=loss.unit)
+    return LinearHead(width, config.model.dim, normalise=loss.unit)

@@ -49,6 +49,7 @@ class LossConfig(Section):
 
     type: str = Field(description="a name of `accord ls losses`")
     weight: Positive = 1.0
+    unit: bool = Field(False, description="bring its head to unit length before the loss sees it")
     options: dict[str, Any] = Field(default_factory=dict)
 
 
