@@ -84,6 +84,7 @@ def test_a_full_disk_loses_one_entry_and_no_other(
         monkeypatch.setattr(_log.os, "pwrite", real_write)
         monkeypatch.setattr(_log.os, "ftruncate", real_cut)
         assert steps(run) == [1, 2, 3, 4, 5]
+        assert (run.path / "log.jsonl").read_bytes().endswith(b'{"step": 5}\n') != cut_fails
         run.append_log({"step": 6})
     assert steps(run) == [1, 2, 3, 4, 5, 6]
 

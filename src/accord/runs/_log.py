@@ -43,7 +43,7 @@ class LogWriter:
             try:
                 self._write(line)
             except OSError:
-                # half a line would swallow the next entry; if even this fails, the next append starts by overwriting it
+                # half a line must not be sealed into the run; if even this fails, the next entry is written over it
                 with contextlib.suppress(OSError):
                     os.ftruncate(self._descriptor, self._end)
                 raise
