@@ -3,7 +3,7 @@
     python benchmarks/step_overhead.py
 
 Both sides run interleaved in one process on one thread; medians of 15 steps.
-Absolute times mean nothing on a shared machine.
+CPU time, so that other work on the machine matters little.
 """
 
 import time
@@ -53,9 +53,9 @@ def measure(recipe: str, size: int) -> tuple[float, float]:
     )
     whole, bare = [], []
     for number in range(ROUNDS + 2):
-        begin = time.perf_counter()
+        begin = time.process_time()
         next(steps)
-        middle = time.perf_counter()
+        middle = time.process_time()
         _trunk_only(session, number)
         if number >= 2:
             whole.append(middle - begin)
@@ -67,10 +67,10 @@ def _trunk_only(session, number: int) -> float:
     """Seconds of forward + backward of the backbone on the same pictures."""
     session.embedder.train()
     images = session.batches(number).inputs
-    begin = time.perf_counter()
+    begin = time.process_time()
     features = session.embedder.features(images)
     features.square().mean().backward()
-    seconds = time.perf_counter() - begin
+    seconds = time.process_time() - begin
     session.embedder.zero_grad(set_to_none=True)
     return seconds
 

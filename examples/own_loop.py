@@ -45,7 +45,7 @@ def main(*, steps: int) -> float:
             print(f"step {step.number}: loss {float(step.loss):.3f}")
 
     unseen = ImageTable(manifest.only("test"), look)
-    found = evaluate(embed(model, unseen.batches()), clusters=False)
+    found = evaluate(embed(model, unseen.batches(), device="cpu"), clusters=False)
     print(f"R@1 on {found.counts['classes']} classes never seen: {found.metrics['recall@1']:.3f}")
     return found.metrics["recall@1"]
 

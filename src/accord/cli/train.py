@@ -28,43 +28,38 @@ def command(
     Without options everything is chosen from the data and said aloud.
     """
     from accord.errors import UsageError
-    from accord.recipes import resolve, resume_run, train_run
+    from accord.recipes import read_config, resolve, resume_run, train_run
 
     with terminal(quiet=quiet) as watch:
+        training = {"epochs": epochs, "minutes": minutes, "seed": seed}
+        options = _given(data={"source": source}, model={"size": size}, training=training)
         if resume is not None:
-            if source or config or settings or recipe:
+            if options or config or settings or recipe or out or overwrite:
                 raise UsageError("--resume goes on with the run as it was configured; give nothing else beside it.")
             path, report = resume, resume_run(resume, watch=watch)
         else:
-            overrides = {"epochs": epochs, "minutes": minutes, "seed": seed}
-            training = {key: value for key, value in overrides.items() if value is not None}
-            resolved = resolve(recipe=recipe, file=_file(config, source, training, size), settings=settings)
+            file = {} if config is None else read_config(config)
+            resolved = resolve(recipe=recipe, file=file, options=options, settings=settings)
+            _refuse_silence(options, file, settings)
             path = out or _fresh(resolved.data.source)
             watch.console.print(f"accord: training recipe '{resolved.recipe}' on {resolved.data.source}", markup=False)
             report = train_run(resolved, path, watch=watch, overwrite=overwrite)
     _tell(report, path, as_json=as_json)
 
 
-def _file(config: Path | None, source: str | None, training: dict[str, Any], size: int | None) -> dict[str, Any]:
-    from accord.errors import UsageError
-    from accord.recipes import read_yaml
+def _given(**sections: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What was given on the command line, by section."""
+    given = {name: {key: value for key, value in keys.items() if value is not None} for name, keys in sections.items()}
+    return {name: keys for name, keys in given.items() if keys}
 
-    raw: dict[str, Any] = {}
-    if config is not None:
-        if not config.is_file():
-            raise UsageError(f"There is no configuration file {config}.")
-        raw = read_yaml(config.read_text(encoding="utf-8"), source=str(config)) or {}
-        if not isinstance(raw, dict):
-            raise UsageError(f"{config} must hold a mapping of sections, such as `training:`.")
-    if source is not None:
-        raw["data"] = {**raw.get("data", {}), "source": source}
-    elif "source" not in raw.get("data", {}):
+
+def _refuse_silence(options: dict[str, Any], file: dict[str, Any], settings: list[str]) -> None:
+    """Images must be named by somebody: nobody should train on the built-in set by accident."""
+    from accord.errors import UsageError
+
+    in_file = "source" in (file.get("data") or {})
+    if "data" not in options and not in_file and not any(setting.startswith("data.source=") for setting in settings):
         raise UsageError("Say what to train on: `accord train objects`, or a folder with one sub-folder per class.")
-    if training:
-        raw["training"] = {**raw.get("training", {}), **training}
-    if size is not None:
-        raw["model"] = {**raw.get("model", {}), "size": size}
-    return raw
 
 
 def _fresh(source: str) -> Path:

@@ -62,6 +62,12 @@ class ImportedBackbone(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Whatever the network gives: a feature map or a feature per image."""
         features: Tensor = self.network(images)
+        if features.shape[1] != self.width:
+            raise UsageError(
+                f"backbone '{self.name}' gives {features.shape[1]} numbers for images of {images.shape[-1]} pixels, "
+                f"and {self.width} for others.\n"
+                "  Its width must not depend on the size of the image: let it return a feature map, or pool."
+            )
         return features
 
 
@@ -105,7 +111,7 @@ def _import_network(name: str) -> nn.Module:
         for part in path.split("."):
             found = getattr(found, part)
         network = found()  # type: ignore[operator]
-    except Exception as reason:
+    except (Exception, SystemExit) as reason:  # a script that was not meant to be imported may exit
         raise UsageError(
             f"backbone '{name}': {type(reason).__name__}: {reason}\n"
             "  Write package.module:factory; the package must be importable from here and factory() need no arguments."

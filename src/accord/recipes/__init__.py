@@ -6,7 +6,7 @@ from accord.recipes.config import RunConfig
 from accord.recipes.doctor import examine
 from accord.recipes.embed import embed_source
 from accord.recipes.evaluate import evaluate_run, read_report, report_html, summary
-from accord.recipes.resolve import dump, read_yaml, resolve
+from accord.recipes.resolve import dump, read_config, read_yaml, resolve
 from accord.recipes.search import Search, draw_hits, open_search, read_token
 from accord.recipes.train import resume_run, train_run
 from accord.recipes.validate import validate_source
@@ -27,6 +27,7 @@ __all__ = [
     "listing",
     "load",
     "open_search",
+    "read_config",
     "read_report",
     "read_token",
     "read_yaml",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from accord.data import Augment, AugmentOptions, ClassMap, ImageTable, PKBatches, TrainingBatches
 from accord.ensembles import Ensemble, FixedWeights
+from accord.errors import UnknownNameError
 from accord.models import (
     BACKBONES,
     Embedder,
@@ -23,11 +24,21 @@ from accord.models import (
 )
 from accord.recipes.catalog import build_loss
 from accord.recipes.config import LossConfig, RunConfig
+from accord.recipes.device import pick_device
 from accord.runs import packaged_weights, read_weights
 from accord.training import Rates, parameter_groups
 from accord.types import Manifest, Preprocessing
 
 TRUNK = "trunk"
+
+
+def check_parts(config: RunConfig) -> None:
+    """Refuse a device, a backbone or a loss that can't be had, in the moment before any image is read."""
+    pick_device(config.training.device)
+    if ":" not in config.model.backbone and config.model.backbone not in BACKBONES:
+        raise UnknownNameError("backbone", config.model.backbone, BACKBONES)
+    for loss in config.losses:
+        _loss(loss, dim=8, classes=2)
 
 
 def build_trunk(config: RunConfig) -> nn.Module:
@@ -116,7 +127,7 @@ def build_optimizer(config: RunConfig, embedder: Embedder, objective: nn.Module)
         rates=Rates(**config.training.rates.model_dump()),
         weight_decay=config.training.weight_decay,
     )
-    return torch.optim.AdamW(groups, betas=(0.9, 0.99))
+    return torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=True)
 
 
 def build_batches(config: RunConfig, table: ImageTable) -> tuple[PKBatches, TrainingBatches]:

@@ -43,6 +43,8 @@ def choose_shapes(config: RunConfig, train: Manifest, sides: Sequence[int]) -> C
     if config.model.dim is None:
         reasons.append(f"{dim} numbers per embedding head ({usable} training classes)")
     per_class = min(config.training.per_class, max(counts.values()))
+    if per_class < config.training.per_class:
+        reasons.append(f"{per_class} images of each class in a batch: no class has {config.training.per_class}")
     classes = config.training.classes_per_batch or LARGEST_BATCH // per_class
     if classes > usable:
         reasons.append(f"{usable} classes per batch instead of {classes}: there are no more")

@@ -5,8 +5,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Whole = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63 - 1)]  # what torch's generators take, with room for the seed after it
 
 
 class Section(BaseModel):
@@ -21,7 +23,7 @@ class DataConfig(Section):
     source: str = Field("objects", description="a built-in data set, or a folder or zip with one sub-folder per class")
     test: Fraction = Field(0.5, description="share of the classes that is never seen in training")
     validation: Fraction = Field(0.1, description="share of the training classes held out to choose the checkpoint")
-    split_seed: int = Field(0, ge=0, description="seed of the split of classes")
+    split_seed: Seed = Field(0, description="seed of the split of classes")
 
 
 class ModelConfig(Section):
@@ -75,9 +77,9 @@ class TrainingConfig(Section):
     minutes: Positive = Field(10.0, description="cap of the estimated training time when `epochs` is null")
     classes_per_batch: Annotated[int, Field(ge=2)] | None = None
     per_class: Annotated[int, Field(ge=2)] = Field(4, description="images of each class in a batch")
-    seed: int = Field(0, ge=0, description="seed of heads, proxies, order and augmentation")
+    seed: Seed = Field(0, description="seed of heads, proxies, order and augmentation")
     rates: RateConfig = RateConfig()
-    weight_decay: Annotated[float, Field(ge=0.0)] = 1e-4
+    weight_decay: NotNegative = 1e-4
     warmup: Fraction = Field(0.05, description="share of the steps in which the rates rise from zero")
     clip_norm: Positive = Field(10.0, description="largest gradient norm")
     warm_proxies: bool = Field(True, description="start proxies at the class means of a first embedding pass")

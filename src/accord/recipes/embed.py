@@ -5,7 +5,7 @@ from pathlib import Path
 from accord.data import loose_images
 from accord.errors import UsageError
 from accord.recipes.artifacts import embed_items, load_config, load_embedder
-from accord.recipes.session import pick_device
+from accord.recipes.device import device_at_hand
 from accord.recipes.source import find_source
 from accord.recipes.watch import Silence, Watch
 from accord.reports import write_embeddings
@@ -32,7 +32,7 @@ def embed_source(
         raise UsageError(f"{out} exists already. Give another name, or --overwrite.")
     run = RunFolder.open(run_path)
     embedder = load_embedder(run, allow_imports=allow_imports)
-    device = pick_device(load_config(run).training.device)
+    device = device_at_hand(load_config(run).training.device, watch)
     loose = loose_images(Path(source))
     manifest = loose if loose is not None else find_source(source, watch)
     labelled = embed_items(

@@ -25,7 +25,7 @@ from accord.recipes.artifacts import (
 )
 from accord.recipes.build import build_baseline
 from accord.recipes.config import RunConfig
-from accord.recipes.session import pick_device
+from accord.recipes.device import device_at_hand
 from accord.recipes.watch import Silence, Watch
 from accord.reports import ReportInputs, Thumbnails, make_report, render_text, write_report
 from accord.runs import RunFolder
@@ -43,7 +43,7 @@ def evaluate_run(path: Path, *, watch: Watch | None = None, allow_imports: bool 
     with RunFolder.open(path) as run:
         config, manifest = load_config(run), load_data(run)
         embedder = load_embedder(run, allow_imports=allow_imports)
-        return report_on(run, embedder.to(pick_device(config.training.device)), config, manifest, watch=watch)
+        return report_on(run, embedder.to(device_at_hand(config.training.device, watch)), config, manifest, watch=watch)
 
 
 def report_on(
@@ -57,7 +57,7 @@ def report_on(
 ) -> Json:
     """Embed everything, judge trained and frozen on the unseen classes, write index, report and checksums."""
     clock = _Clock()
-    device = pick_device(config.training.device)
+    device = next(embedder.parameters()).device
     everything = embed_items(embedder, manifest, device=device, progress=_bar(watch, "embedding"))
     save_index(run, ExactIndex(everything), embedder)
     test, classes = _unseen(everything, manifest)

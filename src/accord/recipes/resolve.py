@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
+from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import yaml
@@ -11,6 +13,14 @@ from pydantic import BaseModel, ValidationError
 from accord.errors import UnknownNameError, UsageError
 from accord.recipes.config import RunConfig
 from accord.recipes.named import RECIPES
+
+_WANTED = {
+    "missing": "This must be given",
+    "too_short": "At least one must be given",
+    "tuple_type": "This must be a list",
+    "model_type": "This must be a mapping of options",
+    "dict_type": "This must be a mapping of options",
+}
 
 
 class _Loader(yaml.SafeLoader):
@@ -26,22 +36,45 @@ def read_yaml(text: str, *, source: str) -> Any:
     """Parse YAML safely; a mistake names `source` and the line."""
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date such as 2026-02-31 is a ValueError
         raise UsageError(f"{source} is not valid YAML.\n  {' '.join(str(error).split())}") from None
 
 
+def read_config(path: Path) -> dict[str, Any]:
+    """A configuration file as a mapping of sections; an empty file changes nothing."""
+    try:
+        raw = read_yaml(path.read_text(encoding="utf-8"), source=str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is no text in UTF-8"
+        raise UsageError(f"The configuration file {path} can't be read: {why}.") from None
+    if raw is not None and not isinstance(raw, dict):
+        raise UsageError(f"{path} must hold a mapping of sections, such as `training:`.")
+    return raw or {}
+
+
 def resolve(
-    *, recipe: str | None = None, file: Mapping[str, Any] | None = None, settings: Iterable[str] = ()
+    *,
+    recipe: str | None = None,
+    file: Mapping[str, Any] | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    settings: Iterable[str] = (),
 ) -> RunConfig:
-    """Merge recipe ← file ← settings (`training.epochs=5`, `losses.0.weight=2`) and validate the result."""
-    file = dict(file or {})
+    """Merge recipe ← file ← options ← settings (`training.epochs=5`, `losses.0.weight=2`) and validate the result.
+
+    `options` are the keys that have a word of their own on the command line; a setting may not name one of them again.
+    """
+    file = {key: value for key, value in (file or {}).items() if value is not None}  # an empty section changes nothing
     name = recipe or file.get("recipe") or "accord"
-    if name not in RECIPES:
+    if not isinstance(name, str) or name not in RECIPES:
         raise UnknownNameError("recipe", str(name), RECIPES)
-    merged = _merge(deepcopy(dict(RECIPES[name].config)), file)
-    merged["recipe"] = name
+    merged = _merge(deepcopy(dict(RECIPES[name].config)), {**file, "recipe": name})
+    validate(merged)  # here already: what is laid over it could hide a mistake of the file
+    merged = _merge(merged, options or {})
+    taken = {f"{section}.{key}" for section, keys in (options or {}).items() for key in keys}
     for setting in settings:
-        _apply(merged, setting)
+        _apply(merged, setting, taken=taken)
+    if merged["recipe"] != name:
+        raise UsageError("--set recipe: a recipe is what the rest is laid over. Choose it with --recipe.")
     return validate(merged)
 
 
@@ -50,7 +83,10 @@ def validate(raw: Mapping[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(raw)
     except ValidationError as error:
-        problems = "\n".join(f"  {_explain(problem)}" for problem in error.errors())
+        found = error.errors()
+        # a list whose entries are wrong is also counted too short, without them
+        found = [problem for problem in found if problem["type"] != "too_short" or len(found) == 1]
+        problems = "\n".join(f"  {_explain(problem)}" for problem in found)
         raise UsageError(f"The configuration does not fit.\n{problems}") from None
 
 
@@ -74,33 +110,36 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return base
 
 
-def _apply(raw: dict[str, Any], setting: str) -> None:
+def _apply(raw: dict[str, Any], setting: str, *, taken: set[str]) -> None:
     path, separator, text = setting.partition("=")
-    keys = path.strip().split(".")
+    path = path.strip()
+    keys = path.split(".")
     if not separator or not all(keys):
         raise UsageError(f"--set {setting}: write it as section.key=value, such as training.epochs=5.")
+    if path in taken:
+        raise UsageError(f"--set {path}: the command line gives this twice. Give it once.")
     at: Any = raw
     for position, key in enumerate(keys[:-1]):
-        at = _step(at, key, ".".join(keys[: position + 1]), create=True)
-    value = read_yaml(text, source=f"--set {setting}")
-    if isinstance(at, list):
-        at[_number(at, keys[-1], path)] = value
-    else:
-        at[keys[-1]] = value
+        place = _place(at, key, ".".join(keys[: position + 1]))
+        if isinstance(at, dict) and at.get(place) is None:
+            at[place] = {}
+        at = at[place]
+    at[_place(at, keys[-1], path)] = read_yaml(text, source=f"--set {setting}")
 
 
-def _step(at: Any, key: str, path: str, *, create: bool) -> Any:
+def _place(at: Any, key: str, path: str) -> Any:
+    """Where a key points: a number in a list, a name in a mapping; elsewhere it points nowhere."""
     if isinstance(at, list):
-        return at[_number(at, key, path)]
+        return _number(at, key, path)
     if not isinstance(at, dict):
         raise UsageError(f"--set {path}: there is nothing below '{path.rpartition('.')[0]}'.")
-    if key not in at and create:
-        at[key] = {}
-    return at[key]
+    return key
 
 
 def _number(at: list[Any], key: str, path: str) -> int:
-    if not key.isdigit() or int(key) >= len(at):
+    if not at:
+        raise UsageError(f"--set {path}: the list '{path.rpartition('.')[0]}' is empty.")
+    if not key.isdecimal() or int(key) >= len(at):
         raise UsageError(f"--set {path}: give the place in the list as a number from 0 to {len(at) - 1}.")
     return int(key)
 
@@ -111,7 +150,10 @@ def _explain(problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         known = _fields_at(path[:-1])
         return f"{where}: {UnknownNameError('option', path[-1], known)}"
-    return f"{where}: {problem['msg']}. Got {problem['input']!r}."
+    wanted = _WANTED.get(problem["type"], problem["msg"])
+    if problem["type"] == "missing":
+        return f"{where}: {wanted}."
+    return f"{where}: {wanted}. Got {shorten(repr(problem['input']), 80)}."
 
 
 def _fields_at(path: list[str]) -> Iterable[str]:

@@ -10,7 +10,7 @@ from accord.errors import DataError, UsageError
 from accord.index import ExactIndex
 from accord.models import Embedder
 from accord.recipes.artifacts import embed_items, load_config, load_data, load_embedder, load_index
-from accord.recipes.session import pick_device
+from accord.recipes.device import device_at_hand
 from accord.recipes.source import find_source
 from accord.recipes.watch import Silence, Watch
 from accord.reports import contact_sheet, terminal_picture
@@ -106,7 +106,7 @@ def open_search(
     watch = watch or Silence()
     run = RunFolder.open(run_path)
     config, embedder = load_config(run), load_embedder(run, allow_imports=allow_imports)
-    device = pick_device(config.training.device)
+    device = device_at_hand(config.training.device, watch)
     embedder = embedder.to(device)
     model = f"{config.model.backbone}, recipe {config.recipe}"
     if gallery is None:

@@ -22,6 +22,7 @@ from accord.recipes.build import (
     warm_proxies,
 )
 from accord.recipes.config import RunConfig
+from accord.recipes.device import pick_device
 from accord.recipes.watch import Watch
 from accord.runs import RunFolder
 from accord.training import collapse, restore, spread, training_state
@@ -125,13 +126,6 @@ def seconds_per_step(session: Session) -> float:
         seconds = time.perf_counter() - begin
     session.embedder.zero_grad(set_to_none=True)
     return seconds
-
-
-def pick_device(name: str) -> torch.device:
-    """`auto` takes CUDA where there is one, else the CPU."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
 
 
 @torch.no_grad()

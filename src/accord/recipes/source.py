@@ -1,5 +1,6 @@
 """Turns the `data` section of a configuration into a checked manifest with a class-disjoint split."""
 
+from collections import Counter
 from pathlib import Path
 
 from accord.data import BUILTIN, builtin, check_leaks, readable, scan, split_classes
@@ -18,6 +19,7 @@ def open_source(config: DataConfig, watch: Watch) -> Manifest:
     if len(problems) > 5:
         watch.warn(f"left out {len(problems) - 5} more unreadable images; `accord validate {config.source}` lists them")
     split = split_classes(manifest, test=config.test, validation=config.validation, seed=config.split_seed)
+    _refuse_no_test(split)
     _refuse_leaks(split)
     for note in split.notes:
         watch.say(note)
@@ -34,6 +36,16 @@ def find_source(source: str, watch: Watch) -> Manifest:
             raise DataError(f"There is no folder or zip archive at {source}.")
         raise UnknownNameError("folder or built-in data set", source, BUILTIN)
     return scan(path, progress=lambda done, total: watch.progress("reading images", done, total))
+
+
+def _refuse_no_test(manifest: Manifest) -> None:
+    """Refuse now what could only be told after training: that there is nothing to judge the model on."""
+    counts = Counter(item.label for item in manifest.only("test").items)
+    if not any(count > 1 for count in counts.values()):
+        raise DataError(
+            f"There is nothing to judge the model on: of {len(counts)} unseen classes none has two images.\n"
+            "  Add images, or choose another data.test or data.split_seed, so that one has."
+        )
 
 
 def _refuse_leaks(manifest: Manifest) -> None:

@@ -14,7 +14,7 @@ from accord.recipes.artifacts import (
     save_data,
     save_embedder,
 )
-from accord.recipes.build import preprocessing_of
+from accord.recipes.build import check_parts, preprocessing_of
 from accord.recipes.choose import Choice, choose_epochs, choose_shapes, smaller_size
 from accord.recipes.config import RunConfig
 from accord.recipes.evaluate import report_on
@@ -34,13 +34,13 @@ def train_run(config: RunConfig, out: Path, *, watch: Watch | None = None, overw
     """Train as configured, evaluate on the unseen classes, write the run folder; return the report."""
     watch = watch or Silence()
     begin = time.perf_counter()
-    if out.exists() and not overwrite:
-        RunFolder.create(out).close()  # refuses a folder with contents before any image is read
-    manifest = open_source(config.data, watch)
+    RunFolder.check_free(out, overwrite=overwrite)
+    check_parts(config)
+    config, session = _settle(config, open_source(config.data, watch), watch)
+    # here and not before: whatever can be refused has been, so a refusal leaves no folder and costs no older run
     with RunFolder.create(out, overwrite=overwrite) as run:
-        config, session = _settle(config, manifest, watch)
         run.write_text(CONFIG, dump(config))
-        save_data(run, manifest)
+        save_data(run, session.manifest)
         _teach(run, session, first=0, watch=watch)
         return _finish(run, session, watch, seconds=time.perf_counter() - begin)
 

@@ -49,7 +49,8 @@ def _value(value: Any) -> str:
 
 
 def _configuration(configuration: Json) -> str:
-    """Single values first, then one group per section."""
+    """Single values first, then one group per section; of a list of sections, such as losses, one line each."""
+    configuration = {key: _numbered(value) for key, value in configuration.items()}
     loose = {key: value for key, value in configuration.items() if not isinstance(value, Mapping)}
     groups = {key: value for key, value in configuration.items() if isinstance(value, Mapping) and value}
     parts = [f'<div class="group">{_pairs(loose)}</div>'] if loose else []
@@ -58,6 +59,19 @@ def _configuration(configuration: Json) -> str:
         for key, value in groups.items()
     ]
     return f'<div class="columns">{"".join(parts)}</div>' if parts else ""
+
+
+def _numbered(value: Any) -> Any:
+    """A list of mappings as one mapping from each one's type (or place) to what else it says."""
+    if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(v, Mapping) for v in value):
+        return value
+    lines = {}
+    for place, entry in enumerate(value, start=1):
+        rest = _flat({key: other for key, other in entry.items() if key != "type" and other not in ({}, [], None)})
+        name = str(entry.get("type", place))
+        shown = ", ".join(f"{key.removeprefix('options · ')} {_value(other)}" for key, other in rest.items())
+        lines[f"{name} {place}" if name in lines else name] = shown
+    return lines
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

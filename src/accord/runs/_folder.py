@@ -1,5 +1,6 @@
 """A run's folder: the only place where a run is written, by one owner at a time."""
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from accord.errors import ArtifactError, UsageError
+from accord.errors import ArtifactError, ResourceError, UsageError
 from accord.runs import _manifest, _state
 from accord.runs._disk import TEMPORARY, disk_trouble, make_folder, read_file, sha256, sweep, sync_folder, write_atomic
 from accord.runs._json import from_json, to_json
@@ -47,11 +48,8 @@ class RunFolder:
 
         `overwrite` empties the folder first, and only if it is a run's folder: nobody's pictures are ever deleted.
         """
+        cls.check_free(path, overwrite=overwrite)
         run = cls(Path(path))
-        if run.path.exists() and not run.path.is_dir():
-            raise UsageError(f"{run.path} is a file, not a folder. Choose another --out.")
-        if _contents(run.path) and not _is_our_run(run.path):
-            raise UsageError(f"{run.path} holds files that are no run of accord's. Choose another --out.")
         make_folder(run.path)
         run._lock.acquire()
         try:
@@ -60,6 +58,27 @@ class RunFolder:
             run.close()
             raise
         return run
+
+    @staticmethod
+    def check_free(path: Path | str, *, overwrite: bool = False) -> None:
+        """Raise what `create` would raise, as far as it can be seen without touching anything."""
+        path = Path(path)
+        with disk_trouble(path, 0):  # a name may be too long, or lie where nobody may look
+            if path.exists() and not path.is_dir():
+                raise UsageError(f"{path} is a file, not a folder. Choose another --out.")
+            contents = _contents(path)
+            above = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+        if contents and not _is_our_run(path):
+            raise UsageError(f"{path} holds files that are no run of accord's. Choose another --out.")
+        if contents and not overwrite:
+            raise UsageError(
+                f"{path} holds a run already. Go on with it by --resume, choose another --out, or replace it by "
+                "--overwrite."
+            )
+        if not above.is_dir():
+            raise UsageError(f"{path} can't be made: {above} is a file, not a folder. Choose another --out.")
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise ResourceError(f"{path} can't be made: {above} can't be written to. Choose another --out.")
 
     @classmethod
     def open(cls, path: Path | str) -> "RunFolder":
@@ -196,7 +215,7 @@ class RunFolder:
     def _empty(self, overwrite: bool) -> None:
         contents = _contents(self.path)
         if contents and not overwrite:
-            raise UsageError(f"{self.path} holds a run already. Go on with it by --resume, or choose another --out.")
+            raise UsageError(f"{self.path} holds a run already: another process was quicker. Choose another --out.")
         for path in contents:
             with disk_trouble(path, 0):
                 if path.is_dir() and not path.is_symlink():
