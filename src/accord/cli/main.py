@@ -3,9 +3,14 @@
 import json
 import sys
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import typer
 
+if TYPE_CHECKING:
+    from accord.errors import AccordError
+
+NO_MEMORY = ("can't allocate memory", "out of memory")
 COMMANDS = ("train", "evaluate", "embed", "search", "serve", "report", "ls", "validate", "doctor")
 
 app = typer.Typer(
@@ -52,13 +57,26 @@ def run() -> None:
     except Exception as error:
         from accord.errors import AccordError
 
-        if not isinstance(error, AccordError):
+        told = error if isinstance(error, AccordError) else _out_of_memory(error)
+        if told is None:
             raise
         if "--json" in sys.argv:
-            print(json.dumps({"error": type(error).__name__, "message": str(error)}), file=sys.stderr)
+            print(json.dumps({"error": type(told).__name__, "message": str(told)}), file=sys.stderr)
         else:
-            print(f"accord: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+            print(f"accord: {told}", file=sys.stderr)
+        sys.exit(told.exit_code)
+
+
+def _out_of_memory(error: Exception) -> "AccordError | None":
+    """A lack of memory in our words; torch says it as a bare RuntimeError on the CPU."""
+    from accord.errors import ResourceError
+
+    if not isinstance(error, MemoryError) and not any(words in str(error) for words in NO_MEMORY):
+        return None
+    return ResourceError(
+        f"There is not enough memory.\n  {(str(error).strip() or 'MemoryError').splitlines()[0]}\n"
+        "  Choose smaller pictures (--size), batches (training.classes_per_batch) or embeddings (model.dim)."
+    )
 
 
 if __name__ == "__main__":

@@ -72,7 +72,9 @@ def terminal(*, quiet: bool = False) -> Iterator[Terminal]:
         TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[facts]}", style="dim"),
     )
-    with Progress(*columns, console=shown.console, transient=True, disable=quiet) as bars:
+    with Progress(
+        *columns, console=shown.console, transient=True, disable=quiet or not shown.console.is_terminal
+    ) as bars:
         shown.bars = bars
         yield shown
 

@@ -1,0 +1,97 @@
+"""Building what a configuration names: backbones of all kinds, heads, proxies, batches."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import accord
+from accord.errors import AccordError, ArtifactError, UsageError
+from accord.models import build_backbone
+from accord.recipes import resolve, train_run
+from accord.recipes.build import build_embedder, build_objective, member_names, warm_proxies
+from accord.recipes.config import RunConfig
+
+OWN = """
+from torch import nn
+
+def tiny():
+    return nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Conv2d(8, 12, 3, stride=2), nn.ReLU())
+"""
+
+
+def _config(*settings: str, recipe: str = "accord") -> RunConfig:
+    return resolve(recipe=recipe, settings=["model.size=32", "model.dim=8", "model.backbone=resnet10", *settings])
+
+
+def test_each_loss_has_its_head() -> None:
+    config = _config()
+    assert list(build_embedder(config).heads) == member_names(config)
+
+
+def test_a_loss_used_twice_gets_two_heads() -> None:
+    config = _config("losses=[{type: contrastive}, {type: contrastive, options: {margin: 0.8}}, {type: n_pair}]")
+    assert member_names(config) == ["contrastive_1", "contrastive_2", "n_pair"]
+
+
+def test_heads_are_drawn_from_the_seed_and_leave_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    first, second, other = (build_embedder(_config(f"training.seed={seed}")) for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    same = [torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)]
+    assert all(same)
+    assert not torch.equal(first.heads["n_pair"].linear.weight, other.heads["n_pair"].linear.weight)
+
+
+def test_a_head_is_of_unit_length_only_where_the_recipe_says_so() -> None:
+    embedder = build_embedder(_config("losses.0.unit=true")).eval()
+    outputs = embedder.outputs(torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8))
+    assert torch.allclose(outputs["contrastive"].norm(dim=1), torch.ones(4), atol=1e-5)
+    assert not torch.allclose(outputs["n_pair"].norm(dim=1), torch.ones(4), atol=1e-2)
+
+
+def test_mlp_heads_have_a_hidden_layer() -> None:
+    embedder = build_embedder(_config("model.head=mlp", "model.hidden=20", recipe="contrastive"))
+    assert embedder.heads["contrastive"].hidden == 20
+
+
+def test_warm_proxies_point_where_their_classes_are() -> None:
+    config = _config(recipe="proxy_nca")
+    objective = build_objective(config, classes=2)
+    points = torch.tensor([[1.0] + [0.0] * 7, [0.0, 1.0] + [0.0] * 6])
+    lengths = objective.proxies.norm(dim=1)
+    assert warm_proxies(objective, {"proxy_nca": points}, torch.tensor([0, 1])) == ["proxy_nca"]
+    assert torch.allclose(torch.nn.functional.normalize(objective.proxies, dim=1), points, atol=1e-6)
+    assert torch.allclose(objective.proxies.norm(dim=1), lengths)
+
+
+def test_own_weights_are_loaded_and_others_refused(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    weights = build_backbone("resnet10").state_dict()
+    save_file(weights, tmp_path / "own.safetensors")
+    loaded = build_embedder(_config(f"model.weights={tmp_path / 'own.safetensors'}")).backbone.state_dict()
+    assert all(torch.equal(loaded[key], weights[key]) for key in weights)
+    with pytest.raises(ArtifactError, match="do not fit resnet18"):
+        build_embedder(_config("model.backbone=resnet18", f"model.weights={tmp_path / 'own.safetensors'}"))
+    with pytest.raises(AccordError, match="missing"):
+        build_embedder(_config(f"model.weights={tmp_path / 'missing.safetensors'}"))
+
+
+@pytest.mark.slow
+def test_a_backbone_of_your_own_trains_and_is_imported_again_only_with_consent(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_network.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = resolve(
+        recipe="triplet",
+        file={"data": {"source": str(tiny_folder)}},
+        settings=["model.backbone=own_network:tiny", "model.size=32", "model.dim=8", "training.epochs=1"],
+    )
+    train_run(config, tmp_path / "run")
+    with pytest.raises(UsageError, match="own_network:tiny"):
+        accord.load(tmp_path / "run")
+    assert accord.load(tmp_path / "run", allow_imports=True).dim == 8
+    assert "own_network" in sys.modules
