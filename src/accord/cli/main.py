@@ -47,7 +47,7 @@ for _name in COMMANDS:
 def run() -> None:
     """Run the command line; our own errors end with their message and exit code, anything else is a bug and shows."""
     try:
-        app()
+        app(prog_name="accord")
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone; there is nobody to tell
         sys.exit(0)
