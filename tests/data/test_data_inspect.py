@@ -71,7 +71,10 @@ def test_reports_everything_that_is_wrong(tree: Tree, encoded: Callable[..., byt
     report = inspect_folder(root)
     assert json.loads(json.dumps(report)) == report
     assert (report["images"], report["classes"], report["ok"]) == (10, 3, False)
-    assert report["problems"] == [{"path": "b/bad.jpg", "reason": "the file is cut short (truncated)."}]
+    assert report["problems"] == [
+        {"path": "b/bad.jpg", "reason": "the file is cut short (truncated)."},
+        {"path": ".", "reason": "3 classes are too few: 2 must train and 2 others judge what was learned."},
+    ]
     assert report["duplicates"] == report["conflicts"] == [["a/1.png", "b/copy.png"]]
     assert report["singletons"] == ["lone"]
     assert report["sizes"] == {"min": 12, "median": 12, "max": 30}
@@ -102,7 +105,7 @@ def test_all_unreadable_still_gives_a_report(tree: Tree) -> None:
         (root / path).write_bytes(b"")
     report = inspect_folder(root, progress=lambda done, total: None)
     assert report["sizes"] == {}
-    assert len(report["problems"]) == 2
+    assert [problem["path"] for problem in report["problems"]] == ["a/1.png", "b/1.png", "."]
 
 
 def test_the_objects_are_in_order() -> None:
@@ -111,3 +114,8 @@ def test_the_objects_are_in_order() -> None:
     assert (report["images"], report["classes"], report["formats"]) == (1776, 148, {"JPEG": 1776})
     assert report["sizes"] == {"min": 64, "median": 64, "max": 64}
     assert report["duplicates"] == []
+
+
+def test_classes_that_can_not_be_trained_on_are_not_fit(tree: Tree) -> None:
+    assert not inspect_folder(tree(*(f"{label}/1.png" for label in "abcdef"), root="alone"))["ok"]
+    assert inspect_folder(tree(*(f"{label}/{number}.png" for label in "abcd" for number in (1, 2)), root="pairs"))["ok"]

@@ -23,7 +23,7 @@ def command(
 
     search = open_search(run, gallery=gallery, allow_imports=allow_imports)
     data = search.read(image)
-    hits = search.by_image(data, k)
+    hits = search.by_image(data, k, name=str(image))
     if picture is not None:
         draw_hits(search, data, hits, picture)
     if as_json:

@@ -19,7 +19,8 @@ def command(
     else:
         typer.echo(f"{found['images']} images in {found['classes']} classes")
         for problem in found["problems"][:50]:
-            typer.echo(f"  unreadable: {problem['path']}: {problem['reason']}")
+            where = "" if problem["path"] == "." else f"unreadable: {problem['path']}: "
+            typer.echo(f"  {where}{problem['reason']}")
         for paths in found["duplicates"][:20]:
             typer.echo(f"  duplicates: {' = '.join(paths)}")
         for label in found["singletons"][:20]:

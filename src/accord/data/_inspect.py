@@ -25,12 +25,12 @@ class Problem(NamedTuple):
 
 
 def readable(
-    manifest: Manifest, progress: Progress | None = None, *, max_share: float = 0.1
+    manifest: Manifest, progress: Progress | None = None, *, max_share: float = 0.1, fewest_classes: int = 2
 ) -> tuple[Manifest, list[Problem]]:
     """The manifest without the images that can't be decoded, and the list of those, each with its reason.
 
     What was dropped is said in the notes; ids of the others stay. Raises DataError if more than `max_share` of the
-    images, or so many that less than two classes remain, can't be read: then the data set, not a file, is wrong.
+    images, or so many that less than `fewest_classes` remain, can't be read: then the data set, not a file, is wrong.
     """
     looks = _examine(manifest, progress)
     problems = [look for look in looks if isinstance(look, Problem)]
@@ -38,7 +38,7 @@ def readable(
         return manifest, []
     kept = tuple(item for item, look in zip(manifest.items, looks, strict=True) if isinstance(look, Facts))
     listed = "\n".join(f"  {printable(problem.path)}: {problem.reason}" for problem in problems[:5])
-    if len(problems) > max_share * len(manifest) or len({item.label for item in kept}) < 2:
+    if len(problems) > max_share * len(manifest) or len({item.label for item in kept}) < fewest_classes:
         raise DataError(
             f"data: {len(problems)} of {len(manifest)} images can't be read; {max_share:.0%} may be left out.\n{listed}"
         )
@@ -55,7 +55,8 @@ def inspect_folder(root: Path | str, *, progress: Progress | None = None) -> Jso
     Keys: `root`, `images`, `classes`, `problems` (path and reason of every unusable file), `duplicates` (lists of paths
     with the same bytes), `conflicts` (those under different classes), `singletons` (classes with one image), `sizes`
     (shorter side in pixels: min, median, max), `per_class` (images: min, median, max), `formats`, `animated`, `notes`
-    and `ok`: true if it can be trained on and no file is unusable. A folder without usable layout is a problem too.
+    and `ok`: true if it can be trained on and no file is unusable. A folder without usable layout, or
+    with too few classes to be divided, is a problem with the path `.`.
     """
     try:
         manifest = scan(root)
@@ -68,7 +69,7 @@ def inspect_folder(root: Path | str, *, progress: Progress | None = None) -> Jso
         str(root),
         images=len(manifest),
         classes=len(manifest.classes),
-        problems=[look for look in looks if isinstance(look, Problem)],
+        problems=[look for look in looks if isinstance(look, Problem)] + _too_few(sizes),
         singletons=[label for label in manifest.classes if sizes[label] == 1],
         sizes=_spread([min(look.width, look.height) for look in seen]),
         per_class=_spread(list(sizes.values())),
@@ -86,6 +87,17 @@ def _report(root: str, *, problems: list[Problem], **known: object) -> Json:
     empty |= {"per_class": {}, "formats": {}, "animated": [], "notes": []}
     listed = [problem._asdict() for problem in problems]
     return {"root": root, **empty, **known, "problems": listed, "ok": not problems}
+
+
+def _too_few(sizes: Counter[str]) -> list[Problem]:
+    """Whether there are classes enough to train on some and to be judged on others."""
+    if len(sizes) < 4:
+        return [Problem(".", f"{len(sizes)} classes are too few: 2 must train and 2 others judge what was learned.")]
+    if sum(size > 1 for size in sizes.values()) < 3:
+        return [
+            Problem(".", "too few classes have two images: 2 are needed to train, and 1 to judge what was learned.")
+        ]
+    return []
 
 
 def _repeats(manifest: Manifest) -> Json:

@@ -38,7 +38,7 @@ class Layout(NamedTuple):
     notes: tuple[str, ...]
 
 
-def arrange(listing: Listing, who: str) -> Layout:
+def arrange(listing: Listing, who: str, *, fewest_classes: int = 2) -> Layout:
     """Find the classes in a listing.
 
     The first folder below the root names the class; images in deeper folders belong to it too. A root that only wraps
@@ -56,7 +56,7 @@ def arrange(listing: Listing, who: str) -> Layout:
     if len(tops) > 1 and all(top.casefold() in SPLIT_NAMES for top in tops):
         rows, levels = _split_layout(images, base, tops, notes, who), 2
     else:
-        rows, levels = _class_layout(images, base, tops, notes, who), 1
+        rows, levels = _class_layout(images, base, tops, notes, who, fewest_classes), 1
     labels = [row.label for row in rows]
     notes += empty_folders(listing, images, base, levels) + small_classes(labels) + lookalikes(labels)
     return Layout(tuple(rows), tuple(notes))
@@ -85,14 +85,16 @@ def _wrapping(images: list[str]) -> str:
         base = deeper
 
 
-def _class_layout(images: list[str], base: str, tops: list[str], notes: list[str], who: str) -> list[Row]:
+def _class_layout(
+    images: list[str], base: str, tops: list[str], notes: list[str], who: str, fewest_classes: int
+) -> list[Row]:
     loose = _loose(images, base)
     if not tops:
         raise DataError(
             f"{who}: found {len(loose)} images that lie in no class folder ({shown(loose, 3)}).\n"
             f"  Sort them into one folder per class: the folder's name is the class.\n{EXPECTED}"
         )
-    if len(tops) == 1:
+    if len(tops) < fewest_classes:
         raise DataError(
             f"{who}: found only one class, {shown(tops)}, with {len(images) - len(loose)} images"
             f"{f', and {len(loose)} images beside it' if loose else ''}.\n"

@@ -22,7 +22,12 @@ BUILTIN: Mapping[str, str] = MappingProxyType(
 
 
 def scan(
-    root: Path | str, *, name: str | None = None, progress: Progress | None = None, outside_links: bool = False
+    root: Path | str,
+    *,
+    name: str | None = None,
+    progress: Progress | None = None,
+    outside_links: bool = False,
+    fewest_classes: int = 2,
 ) -> Manifest:
     """List the images of a folder or `.zip` archive, one sub-folder per class.
 
@@ -32,11 +37,11 @@ def scan(
     Folders named train, val and test at the top are read as splits where their classes differ, and as one pool where
     they are the same. An archive is never unpacked to disk. `progress` is called with (files done, files in all).
 
-    Raises DataError, with what was found and what is expected, if there is no image or only one class.
+    Raises DataError, with what was found and what is expected, if there is no image or less than `fewest_classes`.
     """
     root = Path(root)
     source = open_source(root, outside_links=outside_links)
-    layout = arrange(source.listing(), f"data: '{printable(str(root))}'")
+    layout = arrange(source.listing(), f"data: '{printable(str(root))}'", fewest_classes=fewest_classes)
     hashes = _hashes(source, [row.path for row in layout.rows], progress)
     items = tuple(
         Item(number, row.path, row.label, sha256, row.split)

@@ -44,8 +44,12 @@ def open_source(root: Path, *, outside_links: bool = False) -> Source:
             f"data: there is nothing at '{printable(str(root))}'. Give a folder or a .zip archive of images."
         )
     if not root.is_file() or not zipfile.is_zipfile(root):
+        if root.suffix.lower() == ".zip":
+            raise DataError(
+                f"data: '{printable(str(root))}' is no whole zip archive: damaged or cut short. Fetch it anew."
+            )
         raise DataError(
-            f"data: '{printable(str(root))}' is neither a folder nor a zip archive. Unpack it, or pack it as .zip."
+            f"data: '{printable(str(root))}' is neither a folder nor a zip archive. Give a folder, or pack it as .zip."
         )
     facts = root.stat()
     return _cached_archive(root.resolve(), facts.st_mtime_ns, facts.st_size)

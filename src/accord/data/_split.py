@@ -67,7 +67,11 @@ def _check_sides(manifest: Manifest, train: int, test: int) -> None:
         raise DataError(
             f"split_classes: {train + test} classes divide into {train} for training and {test} for the test; "
             f"each side needs {_SMALLEST}.\n"
-            "  Add classes, or choose another share for the test."
+            + (
+                f"  At least {2 * _SMALLEST} classes are needed."
+                if train + test < 2 * _SMALLEST
+                else "  Add classes, or choose another share for the test (data.test)."
+            )
         )
 
 

@@ -11,7 +11,7 @@ from accord.index import ExactIndex
 from accord.models import Embedder
 from accord.recipes.artifacts import embed_items, load_config, load_data, load_embedder, load_index
 from accord.recipes.device import device_at_hand
-from accord.recipes.source import find_source
+from accord.recipes.source import open_images
 from accord.recipes.watch import Silence, Watch
 from accord.reports import contact_sheet, terminal_picture
 from accord.runs import RunFolder
@@ -44,9 +44,9 @@ class Search:
         except OSError as error:
             raise DataError(f"{path}: {error.strerror}.") from None
 
-    def by_image(self, data: bytes, k: int) -> list[Hit]:
-        """The k nearest items of an encoded image, best first."""
-        image = load_image(data, self.embedder.preprocessing, name=QUERY, limit_pixels=WEB_PIXELS)
+    def by_image(self, data: bytes, k: int, *, name: str = QUERY) -> list[Hit]:
+        """The k nearest items of an encoded image, best first; `name` is what a message calls it."""
+        image = load_image(data, self.embedder.preprocessing, name=name, limit_pixels=WEB_PIXELS)
         device = next(self.embedder.parameters()).device
         with torch.inference_mode():
             query = self.embedder(image[None].to(device)).cpu()
@@ -111,7 +111,7 @@ def open_search(
     model = f"{config.model.backbone}, recipe {config.recipe}"
     if gallery is None:
         return Search(run.path.name, model, embedder, load_index(run, embedder), load_data(run))
-    manifest = find_source(gallery, watch)
+    manifest = open_images(gallery, watch)
     labelled = embed_items(
         embedder, manifest, device=device, progress=lambda done, total: watch.progress("embedding", done, total)
     )

@@ -3,7 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
-from accord.data import BUILTIN, builtin, check_leaks, readable, scan, split_classes
+from accord.data import BUILTIN, builtin, check_leaks, loose_images, readable, scan, split_classes
 from accord.errors import DataError, UnknownNameError
 from accord.recipes.config import DataConfig
 from accord.recipes.watch import Watch
@@ -12,12 +12,7 @@ from accord.types import Manifest
 
 def open_source(config: DataConfig, watch: Watch) -> Manifest:
     """Find the images, drop what can't be read (named), and split the classes."""
-    manifest = find_source(config.source, watch)
-    manifest, problems = readable(manifest, progress=lambda done, total: watch.progress("checking images", done, total))
-    for problem in problems[:5]:
-        watch.warn(f"left out {problem.path}: {problem.reason}")
-    if len(problems) > 5:
-        watch.warn(f"left out {len(problems) - 5} more unreadable images; `accord validate {config.source}` lists them")
+    manifest = _readable(_find_source(config.source, watch), config.source, watch)
     split = split_classes(manifest, test=config.test, validation=config.validation, seed=config.split_seed)
     _refuse_no_test(split)
     _refuse_leaks(split)
@@ -26,8 +21,28 @@ def open_source(config: DataConfig, watch: Watch) -> Manifest:
     return split
 
 
-def find_source(source: str, watch: Watch) -> Manifest:
-    """A built-in data set by name, or a folder or zip archive by path."""
+def open_images(source: str, watch: Watch) -> Manifest:
+    """Images to embed and not to learn from: one image, loose images or classes, be it only one; what can't be read
+    is dropped and named."""
+    loose = None if source in BUILTIN else loose_images(Path(source).expanduser())
+    found = _find_source(source, watch, fewest_classes=1) if loose is None else loose
+    return _readable(found, source, watch, fewest_classes=1)
+
+
+def _readable(manifest: Manifest, source: str, watch: Watch, *, fewest_classes: int = 2) -> Manifest:
+    manifest, problems = readable(
+        manifest,
+        progress=lambda done, total: watch.progress("checking images", done, total),
+        fewest_classes=fewest_classes,
+    )
+    for problem in problems[:5]:
+        watch.warn(f"left out {problem.path}: {problem.reason}")
+    if len(problems) > 5:
+        watch.warn(f"left out {len(problems) - 5} more unreadable images; `accord validate {source}` lists them")
+    return manifest
+
+
+def _find_source(source: str, watch: Watch, *, fewest_classes: int = 2) -> Manifest:
     if source in BUILTIN:
         return builtin(source)
     path = Path(source).expanduser()
@@ -35,7 +50,11 @@ def find_source(source: str, watch: Watch) -> Manifest:
         if "/" in source or "." in source:
             raise DataError(f"There is no folder or zip archive at {source}.")
         raise UnknownNameError("folder or built-in data set", source, BUILTIN)
-    return scan(path, progress=lambda done, total: watch.progress("reading images", done, total))
+    return scan(
+        path,
+        progress=lambda done, total: watch.progress("reading images", done, total),
+        fewest_classes=fewest_classes,
+    )
 
 
 def _refuse_no_test(manifest: Manifest) -> None:

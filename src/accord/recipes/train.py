@@ -17,7 +17,7 @@ from accord.recipes.artifacts import (
 from accord.recipes.build import check_parts, preprocessing_of
 from accord.recipes.choose import Choice, choose_epochs, choose_shapes, smaller_size
 from accord.recipes.config import RunConfig
-from accord.recipes.evaluate import report_on
+from accord.recipes.evaluate import read_report, report_on
 from accord.recipes.interrupt import StoppedError, stop_flag
 from accord.recipes.resolve import changed, dump
 from accord.recipes.session import Session, open_session, seconds_per_step
@@ -46,9 +46,12 @@ def train_run(config: RunConfig, out: Path, *, watch: Watch | None = None, overw
 
 
 def resume_run(path: Path, *, watch: Watch | None = None) -> Json:
-    """Go on with a stopped run from its last saved step, as if it had never stopped."""
+    """Go on with a stopped run from its last saved step, as if it had never stopped; a finished one is left alone."""
     watch = watch or Silence()
     begin = time.perf_counter()
+    if RunFolder.open(path).is_sealed():
+        watch.say("this run is finished; there is nothing to go on with. To train for longer, start a new run")
+        return read_report(path)
     with RunFolder.open(path) as run:
         config, manifest = load_config(run), load_data(run)
         state = run.load_state()

@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from accord.errors import ResourceError
@@ -36,8 +37,9 @@ def replace_file(path: Path, content: bytes) -> None:
         beside.replace(path)
     except OSError as problem:
         raise ResourceError(
-            f"report: can't write {path} ({len(content):,} bytes): {problem.strerror or problem}.\n"
+            f"can't write {path} ({len(content):,} bytes): {problem.strerror or problem}.\n"
             "  Make room, or give a folder that can be written to."
         ) from problem
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # the first trouble is the one to tell
+            beside.unlink()

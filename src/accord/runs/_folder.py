@@ -183,6 +183,10 @@ class RunFolder:
         """The newest generation that is whole, with a note if a newer one is not; None if none was saved."""
         return _state.load_state(self.path / _STATE)
 
+    def is_sealed(self) -> bool:
+        """Whether the run ended and was not written to since."""
+        return (self.path / _manifest.MANIFEST).is_file()
+
     def seal(self) -> None:
         """Write `manifest.json`: size and SHA-256 of each file. The next write takes it away again."""
         self._own()
