@@ -1,7 +1,9 @@
 """`accord`: gathers the commands and turns our errors into a message and an exit code."""
 
+import errno
 import json
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
     from accord.errors import AccordError
 
 NO_MEMORY = ("can't allocate memory", "out of memory")
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 COMMANDS = ("train", "evaluate", "embed", "search", "serve", "report", "ls", "validate", "doctor")
 
 app = typer.Typer(
@@ -47,36 +50,41 @@ for _name in COMMANDS:
 def run() -> None:
     """Run the command line; our own errors end with their message and exit code, anything else is a bug and shows."""
     try:
-        app(prog_name="accord")
-    except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has gone; there is nobody to tell
-        sys.exit(0)
+        app()
+    except SystemExit as end:
+        # whoever read our output has gone, which is no failure: `accord ls losses | head -1`
+        sys.exit(0 if isinstance(end.__context__, BrokenPipeError) else end.code)
     except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
+        _tell("\nInterrupted.")
         sys.exit(130)
     except Exception as error:
         from accord.errors import AccordError
 
-        told = error if isinstance(error, AccordError) else _out_of_memory(error)
+        told = error if isinstance(error, AccordError) else _refusal(error)
         if told is None:
             raise
-        if "--json" in sys.argv:
-            print(json.dumps({"error": type(told).__name__, "message": str(told)}), file=sys.stderr)
-        else:
-            print(f"accord: {told}", file=sys.stderr)
+        as_json = {"error": type(told).__name__, "message": str(told)}
+        _tell(json.dumps(as_json) if "--json" in sys.argv else f"accord: {told}")
         sys.exit(told.exit_code)
 
 
-def _out_of_memory(error: Exception) -> "AccordError | None":
-    """A lack of memory in our words; torch says it as a bare RuntimeError on the CPU."""
+def _tell(message: str) -> None:
+    with suppress(OSError):  # nobody may be listening any more, and the exit code says it too
+        print(message, file=sys.stderr, flush=True)
+
+
+def _refusal(error: Exception) -> "AccordError | None":
+    """What the machine refused, in our words: memory, which torch lacks as a bare RuntimeError, or room for output."""
     from accord.errors import ResourceError
 
-    if not isinstance(error, MemoryError) and not any(words in str(error) for words in NO_MEMORY):
-        return None
-    return ResourceError(
-        f"There is not enough memory.\n  {(str(error).strip() or 'MemoryError').splitlines()[0]}\n"
-        "  Choose smaller pictures (--size), batches (training.classes_per_batch) or embeddings (model.dim)."
-    )
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return ResourceError(f"The output can't be written: {error.strerror}.")
+    if isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY):
+        return ResourceError(
+            f"There is not enough memory.\n  {(str(error).strip() or 'MemoryError').splitlines()[0]}\n"
+            "  Choose smaller pictures (--size), batches (training.classes_per_batch) or embeddings (model.dim)."
+        )
+    return None
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ IMPORTS = "Trust a run whose backbone is code of another package, and import it.
 
 def print_json(value: Any) -> None:
     """Print one JSON document to stdout."""
-    print(json.dumps(value, ensure_ascii=True, indent=1))
+    print(json.dumps(value, ensure_ascii=True, indent=1), flush=True)
 
 
 class Terminal:

@@ -42,7 +42,10 @@ def command(
             resolved = resolve(recipe=recipe, file=file, options=options, settings=settings)
             _refuse_silence(options, file, settings)
             path = out or _fresh(resolved.data.source)
-            watch.console.print(f"accord: training recipe '{resolved.recipe}' on {resolved.data.source}", markup=False)
+            if not quiet:
+                watch.console.print(
+                    f"accord: training recipe '{resolved.recipe}' on {resolved.data.source}", markup=False
+                )
             report = train_run(resolved, path, watch=watch, overwrite=overwrite)
     _tell(report, path, as_json=as_json)
 

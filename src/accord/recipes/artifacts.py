@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from accord.data import ImageTable, manifest_from_json, manifest_to_json
-from accord.errors import ArtifactError, DataError
+from accord.errors import ArtifactError, DataError, UsageError
 from accord.index import ExactIndex
 from accord.models import Embedder, embed
 from accord.recipes.config import RunConfig
@@ -37,6 +37,7 @@ def load_embedder(run: RunFolder, name: str = MODEL, *, allow_imports: bool = Fa
 
     A model whose backbone is code of another package is only loaded with `allow_imports`.
     """
+    _expect(run, name, "model", "Its training has not ended; go on with: accord train --resume")
     tensors, metadata = run.load_tensors(name)
     if "embedder" not in metadata:
         raise ArtifactError(f"{run.path / name} holds tensors, but not an accord Embedder.")
@@ -72,9 +73,10 @@ def save_index(run: RunFolder, index: ExactIndex, embedder: Embedder) -> None:
 
 def load_index(run: RunFolder, embedder: Embedder) -> ExactIndex:
     """Read the index; one made by another model is refused, since its neighbours would be noise."""
+    _expect(run, INDEX, "index", "Make it: accord evaluate")
     tensors, metadata = run.load_tensors(INDEX)
     if metadata.get("model") != fingerprint(embedder):
-        raise ArtifactError(f"{run.path / INDEX} was made by another model. Make it anew: accord report {run.path}")
+        raise ArtifactError(f"{run.path / INDEX} was made by another model. Make it anew: accord evaluate {run.path}")
     return ExactIndex.from_tensors(tensors)
 
 
@@ -85,15 +87,29 @@ def save_data(run: RunFolder, manifest: Manifest) -> None:
 
 def load_data(run: RunFolder) -> Manifest:
     """The table of images the run was made from; its folder must still be there."""
-    manifest = manifest_from_json(run.read_json(DATA))
+    try:
+        manifest = manifest_from_json(run.read_json(DATA))
+    except DataError as error:
+        raise ArtifactError(f"{run.path / DATA}: {error}") from None
     if not manifest.root.exists():
-        raise DataError(f"The images of this run lay at {manifest.root}, and that is gone.")
+        raise DataError(
+            f"The images of this run lay at {manifest.root}, and that is gone.\n"
+            "  Move them back, or put a link to them there."
+        )
     return manifest
 
 
 def load_config(run: RunFolder) -> RunConfig:
     """The resolved configuration of a run."""
-    return validate(read_yaml(run.read_text(CONFIG), source=str(run.path / CONFIG)))
+    try:
+        return validate(read_yaml(run.read_text(CONFIG), source=str(run.path / CONFIG)))
+    except UsageError as error:
+        raise ArtifactError(f"{run.path / CONFIG} is not what accord wrote.\n{error}") from None
+
+
+def _expect(run: RunFolder, name: str, what: str, remedy: str) -> None:
+    if not run.exists(name):
+        raise ArtifactError(f"{run.path} holds no {what} ({name}). {remedy} {run.path}")
 
 
 def embed_items(

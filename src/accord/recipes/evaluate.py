@@ -31,6 +31,7 @@ from accord.reports import ReportInputs, Thumbnails, make_report, render_text, w
 from accord.runs import RunFolder
 from accord.types import Evaluation, Json, Labelled, Manifest, Preprocessing
 
+REPORT = "report.json"
 CURVE = (1, 2, 4, 8, 16, 32)
 NEIGHBOURS = 8
 THUMBNAIL = 64
@@ -78,7 +79,13 @@ def report_on(
 
 def read_report(path: Path) -> Json:
     """The report of a finished run."""
-    report: Json = RunFolder.open(path).read_json("report.json")
+    run = RunFolder.open(path)
+    if not run.exists(REPORT):
+        raise ArtifactError(
+            f"{path} holds no report. If its training has ended, make one: accord evaluate {path}\n"
+            f"  Otherwise go on with: accord train --resume {path}"
+        )
+    report: Json = run.read_json(REPORT)
     return report
 
 
@@ -177,10 +184,10 @@ def _seconds_before(run: RunFolder, training: float | None) -> dict[str, float]:
     """How long training took: told by the caller, or found in the report that is being replaced."""
     if training is not None:
         return {"training": training}
-    if (run.path / "report.json").is_file():
-        old = run.read_json("report.json").get("seconds", {})
-        return {"training": float(old["training"])} if "training" in old else {}
-    return {}
+    try:
+        return {"training": float(run.read_json(REPORT)["seconds"]["training"])}
+    except (ArtifactError, KeyError, TypeError, ValueError):  # none, or one that is about to be replaced by a good one
+        return {}
 
 
 def _bar(watch: Watch, stage: str) -> Callable[[int, int], None]:

@@ -101,6 +101,14 @@ def changed(config: RunConfig, **sections: Mapping[str, Any]) -> RunConfig:
     return validate(_merge(raw, dict(sections)))
 
 
+def flat(raw: Any, path: str = "") -> dict[str, Any]:
+    """Every single value under its path: `{"training": {"seed": 1}}` becomes `{"training.seed": 1}`."""
+    if not isinstance(raw, dict | list) or not raw:
+        return {path: raw}
+    pairs = raw.items() if isinstance(raw, dict) else enumerate(raw)
+    return {at: leaf for key, value in pairs for at, leaf in flat(value, f"{path}.{key}".lstrip(".")).items()}
+
+
 def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in over.items():
         if isinstance(value, Mapping) and isinstance(base.get(key), dict):

@@ -7,7 +7,7 @@ from accord.data import BUILTIN, builtin, check_leaks, loose_images, readable, s
 from accord.errors import DataError, UnknownNameError
 from accord.recipes.config import DataConfig
 from accord.recipes.watch import Watch
-from accord.types import Manifest
+from accord.types import Json, Manifest
 
 
 def open_source(config: DataConfig, watch: Watch) -> Manifest:
@@ -15,7 +15,7 @@ def open_source(config: DataConfig, watch: Watch) -> Manifest:
     manifest = _readable(_find_source(config.source, watch), config.source, watch)
     split = split_classes(manifest, test=config.test, validation=config.validation, seed=config.split_seed)
     _refuse_no_test(split)
-    _refuse_leaks(split)
+    split = _without_leaks(split, config.copies, watch)
     for note in split.notes:
         watch.say(note)
     return split
@@ -67,12 +67,27 @@ def _refuse_no_test(manifest: Manifest) -> None:
         )
 
 
-def _refuse_leaks(manifest: Manifest) -> None:
+def _without_leaks(manifest: Manifest, copies: str, watch: Watch) -> Manifest:
+    """Images that lie on two sides of the split, byte for byte: the copies nearer to training go, or the run stops."""
     across = check_leaks(manifest)["across"]
-    if across:
-        pairs = [" = ".join(item["path"] for item in group["items"]) for group in across[:5]]
-        shown = "\n".join(f"  {pair}" for pair in pairs)
+    if not across or copies == "keep":
+        return manifest
+    pairs = [" = ".join(item["path"] for item in group["items"]) for group in across[:5]]
+    shown = "\n".join(f"  {pair}" for pair in pairs)
+    if copies == "stop":
         raise DataError(
             f"{len(across)} images lie in more than one split, byte for byte; scores would be too good.\n{shown}\n"
-            "  Remove the copies, or put them into one class."
+            "  Remove the copies, put them into one class, or let training do without them: --set data.copies=drop"
         )
+    dropped = {item["id"] for group in across for item in _nearer_to_training(group["items"])}
+    watch.warn(f"left out {len(dropped)} training images that are also in the test, byte for byte, such as\n{shown}")
+    note = f"{len(dropped)} training images were left out: they are also in the test, byte for byte"
+    kept = tuple(item for item in manifest.items if item.id not in dropped)
+    return Manifest(manifest.name, manifest.root, kept, (*manifest.notes, note))
+
+
+def _nearer_to_training(items: list[Json]) -> list[Json]:
+    """All copies but those on the side that is furthest from training."""
+    distance = {"train": 0, "validation": 1, "test": 2}
+    furthest = max(distance[item["split"]] for item in items)
+    return [item for item in items if distance[item["split"]] < furthest]

@@ -19,7 +19,7 @@ from accord.recipes.choose import Choice, choose_epochs, choose_shapes, smaller_
 from accord.recipes.config import RunConfig
 from accord.recipes.evaluate import read_report, report_on
 from accord.recipes.interrupt import StoppedError, stop_flag
-from accord.recipes.resolve import changed, dump
+from accord.recipes.resolve import changed, dump, flat
 from accord.recipes.session import Session, open_session, seconds_per_step
 from accord.recipes.source import open_source
 from accord.recipes.watch import Silence, Watch
@@ -50,8 +50,9 @@ def resume_run(path: Path, *, watch: Watch | None = None) -> Json:
     watch = watch or Silence()
     begin = time.perf_counter()
     if RunFolder.open(path).is_sealed():
+        report = read_report(path)
         watch.say("this run is finished; there is nothing to go on with. To train for longer, start a new run")
-        return read_report(path)
+        return report
     with RunFolder.open(path) as run:
         config, manifest = load_config(run), load_data(run)
         state = run.load_state()
@@ -60,7 +61,7 @@ def resume_run(path: Path, *, watch: Watch | None = None) -> Json:
         if state is not None:
             if state.note:
                 watch.warn(state.note)
-            _refuse_other_data(state.facts, manifest)
+            _refuse_other_run(state.facts, config, manifest)
             first = session.restore(state.tensors, state.facts)
             for change in environment_changes(state.facts):
                 watch.warn(f"{change}: the numbers may differ in their last digits from an uninterrupted run")
@@ -102,7 +103,7 @@ def _take(config: RunConfig, choice: Choice, watch: Watch) -> RunConfig:
 
 
 def _teach(run: RunFolder, session: Session, *, first: int, watch: Watch) -> None:
-    """The training loop: log every step, validate every epoch, save now and then, stop when asked."""
+    """The training loop: log every step, validate every epoch, save twice a minute, stop when asked."""
     config, steps = session.config.training, session.steps
     saved = time.perf_counter()
     with stop_flag() as flag:
@@ -126,9 +127,9 @@ def _teach(run: RunFolder, session: Session, *, first: int, watch: Watch) -> Non
             watch.progress("training", done, steps, clock.facts(step))
             if done % len(session.plan) == 0 or done == steps:
                 _judge(run, session, step=done, watch=watch)
-                if time.perf_counter() - saved > SAVE_EVERY_SECONDS or done == steps:
-                    session.save(run, step=done)
-                    saved = time.perf_counter()
+            if time.perf_counter() - saved > SAVE_EVERY_SECONDS or done == steps:
+                session.save(run, step=done)
+                saved = time.perf_counter()
             if flag.number:
                 session.save(run, step=done)
                 raise StoppedError(
@@ -199,6 +200,14 @@ class _Clock:
         }
 
 
-def _refuse_other_data(facts: Json, manifest: Manifest) -> None:
+def _refuse_other_run(facts: Json, config: RunConfig, manifest: Manifest) -> None:
+    """A state goes on bit-equal only with the images and the options it was saved under; the device may change."""
     if facts["extra"]["data"] != fingerprint(manifest):
         raise ArtifactError("The images or the split are no longer those the run was started with; it can't go on.")
+    saved, given = flat(facts["extra"]["config"]), flat(config.model_dump(mode="json"))
+    other = sorted(key for key in saved.keys() | given.keys() if saved.get(key) != given.get(key))
+    if other and other != ["training.device"]:
+        raise ArtifactError(
+            f"The saved state belongs to another configuration than {CONFIG}: {', '.join(other[:5])} differ.\n"
+            "  Put the file or the state back, or start a new run."
+        )
