@@ -24,6 +24,9 @@ class DataConfig(Section):
     test: Fraction = Field(0.5, description="share of the classes that is never seen in training")
     validation: Fraction = Field(0.1, description="share of the training classes held out to choose the checkpoint")
     split_seed: Seed = Field(0, description="seed of the split of classes")
+    copies: Literal["drop", "stop", "keep"] = Field(
+        "drop", description="training images that are also in the test, byte for byte: leave out, refuse, or keep"
+    )
 
 
 class ModelConfig(Section):
