@@ -12,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     from accord.errors import AccordError
 
+INTERRUPTED = 130
 NO_MEMORY = ("can't allocate memory", "out of memory")
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 COMMANDS = ("train", "evaluate", "embed", "search", "serve", "report", "ls", "validate", "doctor")
@@ -50,13 +51,16 @@ for _name in COMMANDS:
 def run() -> None:
     """Run the command line; our own errors end with their message and exit code, anything else is a bug and shows."""
     try:
-        app()
+        # with --json, typer hands its own complaints over, so that they are told as JSON like all others
+        sys.exit(app(standalone_mode="--json" not in sys.argv) or 0)
     except SystemExit as end:
+        if end.code == INTERRUPTED:
+            _tell("\nInterrupted.")
         # whoever read our output has gone, which is no failure: `accord ls losses | head -1`
         sys.exit(0 if isinstance(end.__context__, BrokenPipeError) else end.code)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # typer turns most of them into the exit above
         _tell("\nInterrupted.")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except Exception as error:
         from accord.errors import AccordError
 
@@ -74,8 +78,11 @@ def _tell(message: str) -> None:
 
 
 def _refusal(error: Exception) -> "AccordError | None":
-    """What the machine refused, in our words: memory, which torch lacks as a bare RuntimeError, or room for output."""
-    from accord.errors import ResourceError
+    """What typer or the machine refused, in our words: an option, room for output, or memory (which torch says bare)."""
+    from accord.errors import ResourceError, UsageError
+
+    if hasattr(error, "format_message"):  # of typer's exceptions, whichever release they come from
+        return UsageError(error.format_message())
 
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         return ResourceError(f"The output can't be written: {error.strerror}.")

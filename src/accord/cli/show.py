@@ -29,6 +29,11 @@ class Terminal:
         self.tasks: dict[str, TaskID] = {}
         self.began: dict[str, float] = {}
 
+    def head(self, text: str) -> None:
+        """One line above what follows."""
+        if not self.quiet:
+            self.console.print(text, markup=False, soft_wrap=True)
+
     def say(self, text: str) -> None:
         """One dim line."""
         if not self.quiet:
