@@ -11,6 +11,7 @@ from accord.losses import (
     SmoothedCrossEntropy,
     TripletMargin,
 )
+from accord.recipes.catalog import LOSSES
 from conformance import CLASSES, DIM, PROMISES, Case
 
 PAIRS = {"empty_without_positives": False, "empty_without_negatives": False}
@@ -47,3 +48,8 @@ CASES = (
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_keeps_the_shared_promise(case: Case, promise: str) -> None:
     PROMISES[promise](case)
+
+
+def test_every_loss_of_the_catalogue_is_a_case() -> None:
+    covered = {type(case.make()).__name__ for case in CASES}
+    assert covered >= {info.path.rpartition(".")[2] for info in LOSSES.values()}
