@@ -6,7 +6,7 @@ import pytest
 
 from accord.errors import DataError, UsageError
 from accord.recipes import resolve
-from accord.recipes.choose import AIM_EPOCHS, choose_epochs, choose_shapes, smaller_size
+from accord.recipes.choose import AIM_EPOCHS, FEWEST_STEPS, choose_epochs, choose_shapes, smaller_size
 from accord.types import Item, Manifest
 
 
@@ -32,6 +32,11 @@ def test_batches_shrink_to_the_classes_there_are() -> None:
     assert choice.sections["training"] == {"classes_per_batch": 5, "per_class": 3}
 
 
+def test_a_batch_has_two_classes_however_many_images_of_each() -> None:
+    choice = choose_shapes(resolve(settings=["training.per_class=50"]), _train(5, 60), [64])
+    assert choice.sections["training"] == {"classes_per_batch": 2, "per_class": 50}
+
+
 def test_one_usable_class_is_refused() -> None:
     with pytest.raises(DataError, match="two classes with two images"):
         choose_shapes(resolve(), _train(6, 1), [64])
@@ -46,6 +51,11 @@ def test_epochs_stay_within_the_cap() -> None:
 def test_no_more_epochs_than_are_worth_it() -> None:
     choice = choose_epochs(resolve(), steps_per_epoch=10, seconds_per_step=0.001)
     assert choice.sections["training"]["epochs"] == AIM_EPOCHS
+
+
+def test_small_data_sets_are_gone_through_more_often() -> None:
+    choice = choose_epochs(resolve(), steps_per_epoch=2, seconds_per_step=0.001)
+    assert choice.sections["training"]["epochs"] == FEWEST_STEPS / 2
 
 
 def test_less_than_an_epoch_is_better_than_nothing() -> None:

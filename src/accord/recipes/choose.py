@@ -1,7 +1,6 @@
 """Chooses input size, embedding size, batch and number of steps from the data, and says why."""
 
 import math
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import median
@@ -13,6 +12,7 @@ from accord.types import Manifest
 
 SIZES = (64, 96, 128, 160, 224)
 AIM_EPOCHS = 15
+FEWEST_STEPS = 100
 FEWEST_EPOCHS = 4.0
 LARGEST_BATCH = 64
 LARGEST_SIZE = 128
@@ -45,7 +45,7 @@ def choose_shapes(config: RunConfig, train: Manifest, sides: Sequence[int]) -> C
     per_class = min(config.training.per_class, max(counts.values()))
     if per_class < config.training.per_class:
         reasons.append(f"{per_class} images of each class in a batch: no class has {config.training.per_class}")
-    classes = config.training.classes_per_batch or LARGEST_BATCH // per_class
+    classes = config.training.classes_per_batch or max(2, LARGEST_BATCH // per_class)
     if classes > usable:
         reasons.append(f"{usable} classes per batch instead of {classes}: there are no more")
         classes = usable
@@ -63,7 +63,8 @@ def choose_epochs(config: RunConfig, *, steps_per_epoch: int, seconds_per_step: 
         return Choice({}, (f"{config.training.epochs:g} epochs as asked, about {_minutes(seconds)}",))
     budget = config.training.minutes * 60
     afford = budget / (seconds_per_step * steps_per_epoch)
-    epochs = float(min(AIM_EPOCHS, math.floor(afford))) if afford >= 1 else round(afford, 3)
+    aim = max(AIM_EPOCHS, math.ceil(FEWEST_STEPS / steps_per_epoch))
+    epochs = float(min(aim, math.floor(afford))) if afford >= 1 else round(afford, 3)
     if epochs * steps_per_epoch < 1:
         raise UsageError(
             f"One training step takes about {seconds_per_step:.0f} s here, more than {config.training.minutes:g}"
@@ -71,8 +72,8 @@ def choose_epochs(config: RunConfig, *, steps_per_epoch: int, seconds_per_step: 
         )
     seconds = epochs * steps_per_epoch * seconds_per_step
     reason = f"{epochs:g} epochs of {steps_per_epoch} steps, about {_minutes(seconds)} on this machine"
-    if epochs < AIM_EPOCHS:
-        reason += f" ({AIM_EPOCHS} would be better; the cap is {config.training.minutes:g} minutes: see --minutes)"
+    if epochs < aim:
+        reason += f" ({aim} would be better; the cap is {config.training.minutes:g} minutes: see --minutes)"
     return Choice({"training": {"epochs": epochs}}, (reason,))
 
 
@@ -90,8 +91,3 @@ def _size(sides: Sequence[int]) -> int:
 
 def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} minutes"
-
-
-def stopwatch() -> float:
-    """Seconds on a clock that never goes back."""
-    return time.perf_counter()
