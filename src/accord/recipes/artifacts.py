@@ -41,7 +41,8 @@ def load_embedder(run: RunFolder, name: str = MODEL, *, allow_imports: bool = Fa
     tensors, metadata = run.load_tensors(name)
     if "embedder" not in metadata:
         raise ArtifactError(f"{run.path / name} holds tensors, but not an accord Embedder.")
-    embedder = Embedder.from_description(json.loads(metadata["embedder"]), allow_imports=allow_imports)
+    with torch.random.fork_rng(devices=[]):  # first weights are drawn, and then replaced
+        embedder = Embedder.from_description(json.loads(metadata["embedder"]), allow_imports=allow_imports)
     try:
         embedder.load_state_dict(tensors)
     except RuntimeError as error:
@@ -102,7 +103,8 @@ def load_data(run: RunFolder) -> Manifest:
 def load_config(run: RunFolder) -> RunConfig:
     """The resolved configuration of a run."""
     try:
-        return validate(read_yaml(run.read_text(CONFIG), source=str(run.path / CONFIG)))
+        raw = read_yaml(run.read_text(CONFIG), source=str(run.path / CONFIG))
+        return validate(raw if isinstance(raw, dict) else {})
     except UsageError as error:
         raise ArtifactError(f"{run.path / CONFIG} is not what accord wrote.\n{error}") from None
 

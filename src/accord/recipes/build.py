@@ -67,8 +67,10 @@ def build_embedder(config: RunConfig) -> Embedder:
 
 
 def build_baseline(config: RunConfig) -> Embedder:
-    """The frozen backbone as it came: its pooled feature is the embedding everything trained is held against."""
-    backbone = build_trunk(config)
+    """The frozen backbone as training found it: its pooled feature is what everything trained is held against."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.training.seed)  # as in `build_embedder`: an untrained backbone is drawn the same
+        backbone = build_trunk(config)
     heads = {TRUNK: TrunkHead(_width(backbone))}
     return Embedder(backbone, build_pool("average"), heads, preprocessing=preprocessing_of(config))
 

@@ -1,6 +1,7 @@
 """One training session: everything a run trains with, and how it is saved and resumed."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -76,9 +77,9 @@ class Session:
         return deployed(self.embedder, self.config, shares)
 
     def validate(self, watch: Watch) -> dict[str, float] | None:
-        """R@1 and MAP@R on the held-out training classes, None when there are none; warns of a collapse."""
+        """R@1 and MAP@R on the held-out training classes, None when they can't tell; warns of a collapse."""
         held_out = self.manifest.only("validation")
-        if not len(held_out):
+        if not can_be_judged(held_out):
             return None
         embedded = embed_items(self.deployed(), held_out, device=self.device)
         warning = collapse(spread(embedded.embeddings)) if len(held_out.classes) > 2 else None
@@ -88,48 +89,49 @@ class Session:
         return {name: found[name] for name in ("recall@1", "map@r")}
 
 
-def open_session(config: RunConfig, manifest: Manifest, *, fresh: bool = True) -> Session:
-    """Build everything for a resolved configuration; `fresh` also warms the proxies up."""
+def can_be_judged(part: Manifest) -> bool:
+    """Whether there are two classes, and in one of them two images: something to find, and something to miss."""
+    counts = Counter(item.label for item in part.items)
+    return len(counts) > 1 and max(counts.values()) > 1
+
+
+def open_session(config: RunConfig, manifest: Manifest) -> Session:
+    """Build everything for a resolved configuration; a run that begins also wants `warm_up`."""
     device = pick_device(config.training.device)
     train = manifest.only("train")
     table = ImageTable(train, preprocessing_of(config), oversize=OVERSIZE)
     embedder = build_embedder(config).to(device)
     objective = build_objective(config, classes=len(train.classes)).to(device)
     plan, batches = build_batches(config, table)
-    session = Session(
-        config,
-        manifest,
-        device,
-        embedder,
-        objective,
-        build_optimizer(config, embedder, objective),
-        table,
-        plan,
-        batches,
-        {},
-    )
-    if fresh and config.training.warm_proxies:
-        _warm(session)
-    return session
+    optimizer = build_optimizer(config, embedder, objective)
+    return Session(config, manifest, device, embedder, objective, optimizer, table, plan, batches, {})
 
 
 def seconds_per_step(session: Session) -> float:
-    """Time two training steps without moving any weight."""
-    batch = session.batches(0)
+    """Time two training steps without moving any weight, running statistic or random number."""
+    buffers = [(buffer, buffer.clone()) for buffer in session.embedder.buffers()]
     seconds = 0.0
     session.embedder.train()
-    for _ in range(2):
-        begin = time.perf_counter()
-        batch = session.batches(0)
-        outputs = session.embedder.outputs(batch.inputs.to(session.device))
-        sum(output.square().mean() for output in outputs.values()).backward()  # type: ignore[union-attr]
-        seconds = time.perf_counter() - begin
+    with torch.random.fork_rng(devices=[]):
+        for _ in range(2):
+            begin = time.perf_counter()
+            batch = session.batches(0)
+            outputs = session.embedder.outputs(batch.inputs.to(session.device))
+            sum(output.square().mean() for output in outputs.values()).backward()  # type: ignore[union-attr]
+            if session.device.type != "cpu":  # which has only been told what to do so far
+                torch.accelerator.synchronize(session.device)
+            seconds = time.perf_counter() - begin
     session.embedder.zero_grad(set_to_none=True)
+    for buffer, before in buffers:
+        buffer.copy_(before)
     return seconds
 
 
 @torch.no_grad()
-def _warm(session: Session) -> None:
+def warm_up(session: Session) -> None:
+    """Move proxies to where their classes lie, if the configuration says so; costs one pass over the images."""
+    if not session.config.training.warm_proxies:
+        return
     session.embedder.eval()
     outputs: dict[str, list[Tensor]] = {}
     for batch in session.table.batches(128):

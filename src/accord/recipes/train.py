@@ -3,6 +3,8 @@
 import time
 from pathlib import Path
 
+import torch
+
 from accord.data import fingerprint, shorter_sides
 from accord.errors import ArtifactError
 from accord.recipes.artifacts import (
@@ -20,7 +22,7 @@ from accord.recipes.config import RunConfig
 from accord.recipes.evaluate import read_report, report_on
 from accord.recipes.interrupt import StoppedError, stop_flag
 from accord.recipes.resolve import changed, dump, flat
-from accord.recipes.session import Session, open_session, seconds_per_step
+from accord.recipes.session import Session, can_be_judged, open_session, seconds_per_step, warm_up
 from accord.recipes.source import open_source
 from accord.recipes.watch import Silence, Watch
 from accord.runs import RunFolder
@@ -56,9 +58,11 @@ def resume_run(path: Path, *, watch: Watch | None = None) -> Json:
     with RunFolder.open(path) as run:
         config, manifest = load_config(run), load_data(run)
         state = run.load_state()
-        session = open_session(config, manifest, fresh=state is None)
+        session = open_session(config, manifest)
         first = 0
-        if state is not None:
+        if state is None:
+            warm_up(session)
+        else:
             if state.note:
                 watch.warn(state.note)
             _refuse_other_run(state.facts, config, manifest)
@@ -76,6 +80,8 @@ def _settle(config: RunConfig, manifest: Manifest, watch: Watch) -> tuple[RunCon
     parts = {split: manifest.only(split) for split in ("train", "validation", "test")}
     for split, part in parts.items():
         watch.say(f"{split:>10}: {len(part.classes)} classes, {len(part)} images")
+    if len(parts["validation"]) and not can_be_judged(parts["validation"]):
+        watch.warn("the validation classes are too few or too small to choose a checkpoint by; the last one is kept")
     shapes = choose_shapes(config, parts["train"], shorter_sides(manifest))
     asked_size = config.model.size
     config = _take(config, shapes, watch)
@@ -89,6 +95,7 @@ def _settle(config: RunConfig, manifest: Manifest, watch: Watch) -> tuple[RunCon
             for reason in epochs.reasons:
                 watch.say(f"chosen: {reason}")
             session.config = chosen
+            warm_up(session)  # here and not for every size that is tried: it looks at each image
             return chosen, session
         watch.say(
             f"chosen: input {size} px instead, so that enough epochs fit into {config.training.minutes:g} minutes"
@@ -106,7 +113,10 @@ def _teach(run: RunFolder, session: Session, *, first: int, watch: Watch) -> Non
     """The training loop: log every step, validate every epoch, save twice a minute, stop when asked."""
     config, steps = session.config.training, session.steps
     saved = time.perf_counter()
-    with stop_flag() as flag:
+    cuda = [session.device] if session.device.type == "cuda" else []
+    with stop_flag() as flag, torch.random.fork_rng(devices=cuda):
+        if first == 0:  # what we draw comes from generators of its own; a backbone of the user's may hold dropout
+            torch.manual_seed(config.seed)
         steps_done = train(
             session.embedder,
             session.objective,
