@@ -1,5 +1,6 @@
 """Building what a configuration names: backbones of all kinds, heads, proxies, batches."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -10,15 +11,21 @@ from safetensors.torch import save_file
 import accord
 from accord.errors import AccordError, ArtifactError, UsageError
 from accord.models import build_backbone
-from accord.recipes import resolve, train_run
-from accord.recipes.build import build_embedder, build_objective, member_names, warm_proxies
+from accord.recipes import evaluate_run, resolve, train_run
+from accord.recipes.build import build_baseline, build_embedder, build_objective, member_names, warm_proxies
 from accord.recipes.config import RunConfig
+from accord.recipes.session import open_session, seconds_per_step
+from accord.recipes.source import open_source
+from accord.recipes.watch import Silence
 
 OWN = """
 from torch import nn
 
 def tiny():
     return nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Conv2d(8, 12, 3, stride=2), nn.ReLU())
+
+def noisy():
+    return nn.Sequential(*tiny(), nn.BatchNorm2d(12), nn.Dropout())
 """
 
 
@@ -95,3 +102,50 @@ def test_a_backbone_of_your_own_trains_and_is_imported_again_only_with_consent(
         accord.load(tmp_path / "run")
     assert accord.load(tmp_path / "run", allow_imports=True).dim == 8
     assert "own_network" in sys.modules
+    with pytest.raises(UsageError, match="--allow-imports"):
+        evaluate_run(tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_a_backbone_with_dropout_trains_to_the_same_bits_whatever_was_drawn_before(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "noisy_network.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    settings = ["model.backbone=noisy_network:noisy", "model.size=32", "model.dim=8", "training.epochs=1"]
+    for run in ("one", "two"):
+        torch.rand(7)
+        before = torch.get_rng_state()
+        train_run(
+            resolve(recipe="triplet", file={"data": {"source": str(tiny_folder)}}, settings=settings), tmp_path / run
+        )
+        assert torch.equal(torch.get_rng_state(), before)
+    first, second = (accord.load(tmp_path / run, allow_imports=True).state_dict() for run in ("one", "two"))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_the_baseline_is_the_trunk_that_training_starts_from() -> None:
+    config = _config()
+    start, frozen = build_embedder(config).backbone, build_baseline(config).backbone
+    assert all(torch.equal(a, b) for a, b in zip(start.parameters(), frozen.parameters(), strict=True))
+
+
+def test_timing_a_step_moves_nothing(tiny_folder: Path) -> None:
+    config = _config(f"data.source={tiny_folder}", "model.freeze_batch_norm=false", "training.classes_per_batch=2")
+    session = open_session(config, open_source(config.data, Silence()))
+    before = {key: value.clone() for key, value in session.embedder.state_dict().items()}
+    assert seconds_per_step(session) > 0
+    assert all(torch.equal(before[key], value) for key, value in session.embedder.state_dict().items())
+
+
+def test_validation_classes_with_nothing_to_find_are_not_judged(tiny_folder: Path) -> None:
+    config = _config(f"data.source={tiny_folder}", "training.classes_per_batch=2")
+    manifest = open_source(config.data, Silence())
+    seen: set[str] = set()
+    alone = []
+    for item in manifest.items:
+        if item.split != "validation" or item.label not in seen:
+            alone.append(item)
+        seen.add(item.label)
+    session = open_session(config, dataclasses.replace(manifest, items=tuple(alone)))
+    assert session.validate(Silence()) is None

@@ -1,7 +1,6 @@
 """Judges a run on classes never seen in training, beside the frozen backbone, and writes index and report."""
 
 import platform
-import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -11,7 +10,7 @@ import torch
 
 import accord
 from accord.data import ClassMap, ImageTable, check_leaks, fingerprint
-from accord.errors import ArtifactError
+from accord.errors import ArtifactError, UsageError
 from accord.evaluation import class_bootstrap, evaluate, recall_curve
 from accord.index import ExactIndex
 from accord.models import Embedder
@@ -43,6 +42,10 @@ def evaluate_run(path: Path, *, watch: Watch | None = None, allow_imports: bool 
     watch = watch or Silence()
     with RunFolder.open(path) as run:
         config, manifest = load_config(run), load_data(run)
+        if ":" in config.model.backbone and not allow_imports:  # the baseline is built from the configuration
+            raise UsageError(
+                f"This run's backbone is code: '{config.model.backbone}'.\n  If you trust it, say so: --allow-imports"
+            )
         embedder = load_embedder(run, allow_imports=allow_imports)
         return report_on(run, embedder.to(device_at_hand(config.training.device, watch)), config, manifest, watch=watch)
 
@@ -72,7 +75,7 @@ def report_on(
     before = _seconds_before(run, training_seconds)
     inputs = _inputs(run, trained, baseline, test, frozen, classes, manifest, config, {**before, **clock.laps})
     report = make_report(inputs)
-    write_report(run.path, report, _thumbnails(manifest.only("test")))
+    write_report(run.path, report, _thumbnails(manifest, report))
     run.seal()
     return report
 
@@ -174,10 +177,12 @@ def _notes(trained: Evaluation, manifest: Manifest) -> list[str]:
     return notes
 
 
-def _thumbnails(part: Manifest) -> Thumbnails:
-    table = ImageTable(part, Preprocessing(THUMBNAIL, fit="pad"))
-    pixels = table.images(range(len(part)))
-    return Thumbnails([item.id for item in part.items], pixels.permute(0, 2, 3, 1).contiguous())
+def _thumbnails(manifest: Manifest, report: Json) -> Thumbnails:
+    """Pictures of the items that the report speaks of, and of no others: there may be 60,000."""
+    rows = [row for row, item in enumerate(manifest.items) if str(item.id) in report["items"]]
+    table = ImageTable(manifest, Preprocessing(THUMBNAIL, fit="pad"), budget_bytes=0)
+    pixels = table.images(rows)
+    return Thumbnails([manifest.items[row].id for row in rows], pixels.permute(0, 2, 3, 1).contiguous())
 
 
 def _seconds_before(run: RunFolder, training: float | None) -> dict[str, float]:
@@ -205,8 +210,12 @@ def environment() -> Json:
     }
 
 
-def peak_memory_bytes() -> int:
-    """Largest resident memory of this process so far."""
+def peak_memory_bytes() -> int | None:
+    """Largest resident memory of this process so far; None on systems that don't tell."""
+    try:
+        import resource  # here and not above: Windows has none
+    except ImportError:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
