@@ -376,3 +376,13 @@ def test_a_run_that_can_not_be_entered_lets_go(path: Path) -> None:
     log.write_bytes(good)
     with RunFolder.open(path):
         pass
+
+
+def test_where_folders_can_not_be_locked_a_run_is_read_but_not_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(path)
+    monkeypatch.setattr("accord.runs._lock.find_spec", lambda _: None)
+    with pytest.raises(ResourceError, match="Linux and macOS only"):
+        RunFolder.open(path).__enter__()
+    assert RunFolder.open(path).verify() == []

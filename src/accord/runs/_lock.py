@@ -1,10 +1,10 @@
 """One owner per run folder: a lock that the system itself releases when its holder dies."""
 
-import fcntl
 import json
 import os
 import socket
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 from accord.errors import ResourceError
@@ -27,6 +27,8 @@ class Lock:
 
     def acquire(self) -> None:
         """Become the owner, or raise ResourceError naming who is: process, host and since when."""
+        if find_spec("fcntl") is None:  # said here, where a run is written; to read one nothing of it is needed
+            raise ResourceError(f"{self.path.parent} can't be locked: runs are written on Linux and macOS only.")
         with disk_trouble(self.path, 0):
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         try:
@@ -44,6 +46,8 @@ class Lock:
             self._descriptor = None
 
     def _lock(self, descriptor: int) -> None:
+        import fcntl
+
         with disk_trouble(self.path, 0):
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
