@@ -1,6 +1,7 @@
 """Searching a run: the right neighbours, pictures for people, strangers refused."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,21 @@ def test_thumbnails_and_previews_are_small_jpegs(search: Search, tiny_folder: Pa
     ):
         assert data.startswith(b"\xff\xd8")
         assert len(data) < 5000
+
+
+def test_two_threads_may_ask_for_thumbnails_that_push_each_other_out(
+    search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("accord.recipes.search.KEPT_THUMBNAILS", 1)
+    with ThreadPoolExecutor(2) as pool:
+        pictures = list(pool.map(lambda turn: search.thumbnail(turn % 7, 40), range(200)))
+    assert all(picture == search.thumbnail(turn % 7, 40) for turn, picture in enumerate(pictures))
+
+
+def test_the_only_image_of_a_gallery_has_no_neighbours(tiny_run: Path, tiny_folder: Path) -> None:
+    alone = open_search(tiny_run, gallery=str(_images(tiny_folder)[0]))
+    assert alone.by_id(0, 5) == []
+    assert len(alone.by_image(alone.read(_images(tiny_folder)[0]), 5)) == 1
 
 
 def test_the_sample_shows_different_classes(search: Search) -> None:

@@ -62,3 +62,10 @@ def test_unreadable_images_are_left_out_and_named(tiny_folder: Path, tmp_path: P
 def test_a_split_with_nothing_to_judge_on_is_refused(tiny_folder: Path) -> None:
     with pytest.raises(DataError, match=r"data\.test"):
         open_source(DataConfig(source=str(tiny_folder), test=0.0), Silence())
+
+
+def test_a_test_folder_with_one_class_is_refused_before_anything_is_trained(tiny_folder: Path, tmp_path: Path) -> None:
+    for place, label in enumerate(sorted(tiny_folder.iterdir())):
+        shutil.copytree(label, tmp_path / ("train" if place else "test") / label.name)
+    with pytest.raises(DataError, match="only one unseen class"):
+        open_source(DataConfig(source=str(tmp_path)), Silence())

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from pathlib import Path
+from threading import Lock
 
 import torch
 
@@ -36,6 +37,7 @@ class Search:
         self._rows = {item.id: row for row, item in enumerate(manifest.items)}
         self._table = ImageTable(manifest, Preprocessing(160, "pad"), budget_bytes=0)
         self._pictures: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+        self._tidying = Lock()
 
     def read(self, path: Path) -> bytes:
         """The bytes of an image file."""
@@ -56,17 +58,20 @@ class Search:
         """The k nearest items of an item, best first, the item itself left out."""
         self._known(id)
         query = self.index.labelled.embeddings[self._places[id]][None]
-        return self._hits(self.index.search(query, min(k, self.size - 1), exclude=torch.tensor([id])))
+        return self._hits(self.index.search(query, min(k, self.size), exclude=torch.tensor([id])))
 
     def thumbnail(self, id: int, size: int) -> bytes:
         """A JPEG of an item, at most `size` pixels wide and high."""
         self._known(id)
         key = (id, size)
-        if key not in self._pictures:
-            self._pictures[key] = encode_jpeg(self._table.thumbnails([self._rows[id]], size)[0])
-            while len(self._pictures) > KEPT_THUMBNAILS:
-                self._pictures.popitem(last=False)
-        return self._pictures[key]
+        picture = self._pictures.get(key)
+        if picture is None:
+            picture = encode_jpeg(self._table.thumbnails([self._rows[id]], size)[0])
+            with self._tidying:  # the page asks from two threads
+                self._pictures[key] = picture
+                while len(self._pictures) > KEPT_THUMBNAILS:
+                    self._pictures.popitem(last=False)
+        return picture
 
     def preview(self, data: bytes, size: int) -> bytes:
         """A JPEG of an encoded image, at most `size` pixels wide and high."""

@@ -60,6 +60,11 @@ def _find_source(source: str, watch: Watch, *, fewest_classes: int = 2) -> Manif
 def _refuse_no_test(manifest: Manifest) -> None:
     """Refuse now what could only be told after training: that there is nothing to judge the model on."""
     counts = Counter(item.label for item in manifest.only("test").items)
+    if len(counts) == 1:
+        raise DataError(
+            "There is nothing to judge the model by: there is only one unseen class, so that every answer is right.\n"
+            "  Put a second class beside it, or draw the split from all classes."
+        )
     if not any(count > 1 for count in counts.values()):
         raise DataError(
             f"There is nothing to judge the model on: of {len(counts)} unseen classes none has two images.\n"
