@@ -26,12 +26,13 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool) -> bool:
     if wanted:
         from accord import __version__
 
         typer.echo(f"accord {__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()
@@ -78,7 +79,7 @@ def _tell(message: str) -> None:
 
 
 def _refusal(error: Exception) -> "AccordError | None":
-    """What typer or the machine refused, in our words: an option, room for output, or memory (which torch says bare)."""
+    """What typer or the machine refused, in our words: an option, room for output, or memory."""
     from accord.errors import ResourceError, UsageError
 
     if hasattr(error, "format_message"):  # of typer's exceptions, whichever release they come from

@@ -11,8 +11,8 @@ def command(
     run: Path = typer.Argument(..., help="Run folder."),
     image: Path = typer.Argument(..., help="The image to look for."),
     k: int = typer.Option(5, "--k", "-k", min=1, help="How many neighbours."),
-    gallery: str = typer.Option(None, "--gallery", help="Search this folder instead of the run's own images."),
-    picture: Path = typer.Option(
+    gallery: str | None = typer.Option(None, "--gallery", help="Search this folder instead of the run's own images."),
+    picture: Path | None = typer.Option(
         None, "--picture", help="Also write the query and its neighbours as one picture (.png)."
     ),
     allow_imports: bool = typer.Option(False, "--allow-imports", help=IMPORTS),

@@ -13,8 +13,8 @@ def command(
         "127.0.0.1", "--host", help="Address to listen on; anything but this machine needs --token-file."
     ),
     port: int = typer.Option(8000, "--port", "-p", min=0, max=65535, help="Port; 0 takes a free one."),
-    gallery: str = typer.Option(None, "--gallery", help="Search this folder instead of the run's own images."),
-    token_file: Path = typer.Option(
+    gallery: str | None = typer.Option(None, "--gallery", help="Search this folder instead of the run's own images."),
+    token_file: Path | None = typer.Option(
         None, "--token-file", help="File (mode 0600) with the secret that every request must carry."
     ),
     hosts: list[str] = typer.Option([], "--allow-host", help="Host name under which others reach this; needs a token."),

@@ -86,7 +86,11 @@ def terminal(*, quiet: bool = False) -> Iterator[Terminal]:
 
 def print_table(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
     """A plain table on stdout, one row per dictionary."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    from rich.markup import escape
+
+    from accord.data import printable
+
+    table = Table(title=escape(printable(title)), title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column in ("name", "check"))
     for row in rows:
@@ -97,8 +101,11 @@ def print_table(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]
 def _cell(value: Any) -> str:
     from rich.markup import escape
 
+    from accord.data import printable
+
     if value is None:
         return ""
     if isinstance(value, list | tuple):
-        return escape(", ".join(map(str, value)))
-    return escape(f"{value:.4g}" if isinstance(value, float) else str(value))
+        value = ", ".join(map(str, value))
+    # a class may be called anything, control characters of the terminal among it
+    return escape(f"{value:.4g}" if isinstance(value, float) else printable(str(value)))

@@ -9,16 +9,18 @@ from accord.cli.show import print_json, terminal
 
 
 def command(
-    source: str = typer.Argument(None, help="A built-in data set, or a folder or zip with one sub-folder per class."),
-    out: Path = typer.Option(None, "--out", "-o", help="Run folder to make. Default: runs/NAME."),
-    recipe: str = typer.Option(None, "--recipe", "-r", help="Starting point; see `accord ls recipes`."),
-    config: Path = typer.Option(None, "--config", "-c", help="YAML file laid over the recipe."),
+    source: str | None = typer.Argument(
+        None, help="A built-in data set, or a folder or zip with one sub-folder per class."
+    ),
+    out: Path | None = typer.Option(None, "--out", "-o", help="Run folder to make. Default: runs/NAME."),
+    recipe: str | None = typer.Option(None, "--recipe", "-r", help="Starting point; see `accord ls recipes`."),
+    config: Path | None = typer.Option(None, "--config", "-c", help="YAML file laid over the recipe."),
     settings: list[str] = typer.Option([], "--set", "-s", help="Override one key: training.rates.trunk=1e-4."),
-    epochs: float = typer.Option(None, "--epochs", help="Passes over the training images, without a time cap."),
-    minutes: float = typer.Option(None, "--minutes", help="Cap of the estimated training time. Default: 10."),
-    size: int = typer.Option(None, "--size", help="Input height and width in pixels."),
-    seed: int = typer.Option(None, "--seed", help="Seed of heads, order and augmentation."),
-    resume: Path = typer.Option(None, "--resume", help="Go on with this stopped run."),
+    epochs: float | None = typer.Option(None, "--epochs", help="Passes over the training images, without a time cap."),
+    minutes: float | None = typer.Option(None, "--minutes", help="Cap of the estimated training time. Default: 10."),
+    size: int | None = typer.Option(None, "--size", help="Input height and width in pixels."),
+    seed: int | None = typer.Option(None, "--seed", help="Seed of heads, order and augmentation."),
+    resume: Path | None = typer.Option(None, "--resume", help="Go on with this stopped run."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the run folder if it exists."),
     as_json: bool = typer.Option(False, "--json", help="Print the report's numbers as JSON."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="Say nothing until the result."),

@@ -4,6 +4,7 @@ from accord.data._augment import Augment, AugmentOptions
 from accord.data._decode import Facts, decode, facts, load_image, prepare
 from accord.data._inspect import Problem, inspect_folder, readable
 from accord.data._manifest import ClassMap, fingerprint, manifest_from_json, manifest_to_json
+from accord.data._names import printable
 from accord.data._peek import encode_jpeg, loose_images, shorter_sides
 from accord.data._sampling import PKBatches, TrainingBatches, generator_for
 from accord.data._scan import BUILTIN, builtin, scan
@@ -33,6 +34,7 @@ __all__ = [
     "manifest_from_json",
     "manifest_to_json",
     "prepare",
+    "printable",
     "readable",
     "scan",
     "shorter_sides",

@@ -6,7 +6,7 @@ from threading import Lock
 
 import torch
 
-from accord.data import ImageTable, encode_jpeg, load_image
+from accord.data import ImageTable, encode_jpeg, load_image, printable
 from accord.errors import DataError, UsageError
 from accord.index import ExactIndex
 from accord.models import Embedder
@@ -92,7 +92,7 @@ class Search:
     def draw_in_terminal(self, data: bytes, hits: list[Hit]) -> None:
         """Draw the query and its neighbours with coloured half blocks, where the terminal has colours."""
         pictures = [self.preview(data, 32), *(self.thumbnail(hit.id, 32) for hit in hits)]
-        terminal_picture(pictures, ["query", *(hit.label for hit in hits)])
+        terminal_picture(pictures, ["query", *(printable(hit.label) for hit in hits)])
 
     def _known(self, id: int) -> Item:
         if id not in self._items:

@@ -3,7 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
-from accord.data import BUILTIN, builtin, check_leaks, loose_images, readable, scan, split_classes
+from accord.data import BUILTIN, builtin, check_leaks, loose_images, printable, readable, scan, split_classes
 from accord.errors import DataError, UnknownNameError
 from accord.recipes.config import DataConfig
 from accord.recipes.watch import Watch
@@ -36,7 +36,7 @@ def _readable(manifest: Manifest, source: str, watch: Watch, *, fewest_classes: 
         fewest_classes=fewest_classes,
     )
     for problem in problems[:5]:
-        watch.warn(f"left out {problem.path}: {problem.reason}")
+        watch.warn(f"left out {printable(problem.path)}: {problem.reason}")
     if len(problems) > 5:
         watch.warn(f"left out {len(problems) - 5} more unreadable images; `accord validate {source}` lists them")
     return manifest
