@@ -12,7 +12,14 @@ import accord
 from accord.errors import AccordError, ArtifactError, UsageError
 from accord.models import build_backbone
 from accord.recipes import evaluate_run, resolve, train_run
-from accord.recipes.build import build_baseline, build_embedder, build_objective, member_names, warm_proxies
+from accord.recipes.build import (
+    build_baseline,
+    build_embedder,
+    build_objective,
+    check_parts,
+    member_names,
+    warm_proxies,
+)
 from accord.recipes.config import RunConfig
 from accord.recipes.session import open_session, seconds_per_step
 from accord.recipes.source import open_source
@@ -72,6 +79,32 @@ def test_warm_proxies_point_where_their_classes_are() -> None:
     assert warm_proxies(objective, {"proxy_nca": points}, torch.tensor([0, 1])) == ["proxy_nca"]
     assert torch.allclose(torch.nn.functional.normalize(objective.proxies, dim=1), points, atol=1e-6)
     assert torch.allclose(objective.proxies.norm(dim=1), lengths)
+
+
+def test_proxies_are_drawn_from_the_seed() -> None:
+    first, second, other = (
+        build_objective(_config(f"training.seed={seed}", recipe="proxy_nca"), classes=3).proxies for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("name", ["name", "dim", "classes", "generator"])
+def test_what_follows_from_the_data_is_no_option_of_a_loss(name: str) -> None:
+    with pytest.raises(UsageError, match=f"'{name}' is no option"):
+        check_parts(_config(f"losses.0.options.{name}=3", recipe="proxy_nca"))
+
+
+@pytest.mark.slow
+def test_a_run_with_own_weights_is_evaluated_from_any_folder(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_file(build_backbone("resnet10").state_dict(), tmp_path / "own.safetensors")
+    monkeypatch.chdir(tmp_path)
+    settings = [f"data.source={tiny_folder}", "model.weights=own.safetensors", "training.epochs=1"]
+    report = train_run(_config(*settings, recipe="triplet"), tmp_path / "run")
+    monkeypatch.chdir("/")
+    assert evaluate_run(tmp_path / "run")["baseline"] == report["baseline"]
 
 
 def test_own_weights_are_loaded_and_others_refused(tmp_path: Path) -> None:

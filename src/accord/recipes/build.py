@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from accord.data import Augment, AugmentOptions, ClassMap, ImageTable, PKBatches, TrainingBatches
 from accord.ensembles import Ensemble, FixedWeights
-from accord.errors import UnknownNameError
+from accord.errors import UnknownNameError, UsageError
 from accord.models import (
     BACKBONES,
     Embedder,
@@ -109,12 +109,10 @@ def member_names(config: RunConfig) -> list[str]:
 
 def build_objective(config: RunConfig, *, classes: int) -> nn.Module:
     """The configured loss, or the ensemble of all of them."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.training.seed + 1)
-        members = {
-            name: _loss(loss, dim=config.model.dim, classes=classes)
-            for name, loss in zip(member_names(config), config.losses, strict=True)
-        }
+    members = {
+        name: _loss(loss, dim=config.model.dim, classes=classes, seed=config.training.seed)
+        for name, loss in zip(member_names(config), config.losses, strict=True)
+    }
     if len(members) == 1:
         return next(iter(members.values()))
     weights = {name: loss.weight for name, loss in zip(members, config.losses, strict=True)}
@@ -186,8 +184,12 @@ def _width(backbone: nn.Module) -> int:
     return width
 
 
-def _loss(loss: LossConfig, *, dim: int | None, classes: int) -> nn.Module:
-    return build_loss(loss.type, dim=dim, classes=classes, **loss.options)
+def _loss(loss: LossConfig, *, dim: int | None, classes: int, seed: int = 0) -> nn.Module:
+    taken = sorted({"name", "dim", "classes", "generator"} & loss.options.keys())
+    if taken:
+        raise UsageError(f"{loss.type}: '{taken[0]}' is no option here; it follows from the rest. Leave it out.")
+    generator = torch.Generator().manual_seed(seed)
+    return build_loss(loss.type, dim=dim, classes=classes, generator=generator, **loss.options)
 
 
 def _head(config: RunConfig, loss: LossConfig, width: int) -> nn.Module:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 
 from accord.data import BUILTIN
@@ -96,8 +97,18 @@ METRICS: dict[str, str] = {
 }
 
 
-def build_loss(name: str, *, dim: int | None = None, classes: int | None = None, **options: Any) -> nn.Module:
-    """Build a loss by its catalogued name. `dim` and `classes` go to the losses that need them; options are checked."""
+def build_loss(
+    name: str,
+    *,
+    dim: int | None = None,
+    classes: int | None = None,
+    generator: torch.Generator | None = None,
+    **options: Any,
+) -> nn.Module:
+    """Build a loss by its catalogued name; options are checked.
+
+    `dim`, `classes` and `generator`, which draws their first values, go to the losses that learn a vector per class.
+    """
     if name not in LOSSES:
         raise UnknownNameError("loss", name, LOSSES)
     info = LOSSES[name]
@@ -106,12 +117,13 @@ def build_loss(name: str, *, dim: int | None = None, classes: int | None = None,
         if dim is None or classes is None:
             raise UsageError(f"{name} learns one vector per class: give dim= and classes=.")
         options = {"dim": dim, "classes": classes, **options}
+    learned = {"generator": generator} if "classes" in info.needs else {}
     known = [parameter for parameter in inspect.signature(factory).parameters if parameter != "generator"]
     for option in options:
         if option not in known:
             raise UnknownNameError(f"option of {name}", option, known)
     try:
-        built: nn.Module = factory(**options)
+        built: nn.Module = factory(**options, **learned)
     except TypeError as error:
         raise UsageError(f"{name}: {error}.") from None
     return built

@@ -38,6 +38,8 @@ def train_run(config: RunConfig, out: Path, *, watch: Watch | None = None, overw
     begin = time.perf_counter()
     RunFolder.check_free(out, overwrite=overwrite)
     check_parts(config)
+    if config.model.weights is not None:  # they are read again for the baseline, perhaps from another folder
+        config = changed(config, model={"weights": str(Path(config.model.weights).expanduser().absolute())})
     config, session = _settle(config, open_source(config.data, watch), watch)
     # here and not before: whatever can be refused has been, so a refusal leaves no folder and costs no older run
     with RunFolder.create(out, overwrite=overwrite) as run:
