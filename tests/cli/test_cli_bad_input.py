@@ -121,6 +121,8 @@ def test_unreadable_images_are_named_and_left_out_and_odd_ones_read(accord, tiny
         (["--epochs", "inf"], 2, "training.epochs"),
         (["--minutes", "0"], 2, "training.minutes"),
         (["--minutes", "inf"], 2, "training.minutes"),
+        (["--minutes", "3", "--epochs", "3"], 2, "training.epochs is given. Give one."),
+        (["--set", "losses.0.options.dim=3"], 2, "'dim' is no option here"),
         (["--seed", "-1"], 2, "training.seed"),
         (["--seed", str(2**64)], 2, "training.seed"),
         (["--device", "cuda"], 2, "No such option: --device"),
@@ -133,7 +135,7 @@ def test_unreadable_images_are_named_and_left_out_and_odd_ones_read(accord, tiny
         (["--set", "model.backbone=os:getcwd"], 2, "must return a torch.nn.Module"),
         (["--set", "model.backbone=sys:exit"], 2, "sys:exit': SystemExit"),
         (["--set", "model.backbone=torch.nn:Flatten"], 2, "must not depend on the size of the image"),
-        (["--set", "model.weights=missing.pth"], 5, "There is no weight file missing.pth"),
+        (["--set", "model.weights=missing.pth"], 5, "missing.pth"),
         (["--set", "model.weights=weights.txt"], 2, "must be .safetensors"),
         (["--set", "losses.0.type=contrastiv"], 2, "There is no loss called 'contrastiv'. Did you mean 'contrastive'?"),
         (["--set", "losses.0.options.margn=1"], 2, "Did you mean 'margin'?"),
@@ -322,6 +324,16 @@ def test_a_gallery_may_be_loose_images_or_one_class_but_not_nothing(
 
 @pytest.mark.pretrained
 @pytest.mark.slow
+def test_an_image_of_a_gallery_that_can_not_be_read_is_named(accord, tiny_folder: Path, tiny_run: Path) -> None:
+    gallery = Path("gallery")
+    shutil.copytree(tiny_folder, gallery)
+    broken = sorted(gallery.rglob("*.jpg"))[3]
+    broken.write_bytes(b"")
+    done = accord("search", tiny_run, next(tiny_folder.rglob("*.jpg")), "--gallery", gallery, "--json")
+    assert done.code == 0
+    assert f"left out {broken.relative_to(gallery)}" in done.said
+
+
 def test_files_that_embeddings_can_not_be_written_to(accord, tiny_folder: Path, tiny_run: Path) -> None:
     Path("file").write_text("mine")
     Path("x.json").write_text("mine")

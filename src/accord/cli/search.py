@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from accord.cli.show import IMPORTS, print_json, print_table
+from accord.cli.show import IMPORTS, print_json, print_table, terminal
 
 
 def command(
@@ -21,7 +21,8 @@ def command(
     """Find the images most like this one. A larger score is closer; 1 is the same."""
     from accord.recipes import draw_hits, open_search
 
-    search = open_search(run, gallery=gallery, allow_imports=allow_imports)
+    with terminal(quiet=as_json) as watch:
+        search = open_search(run, gallery=gallery, watch=watch, allow_imports=allow_imports)
     data = search.read(image)
     hits = search.by_image(data, k, name=str(image))
     if picture is not None:

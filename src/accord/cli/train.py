@@ -43,6 +43,8 @@ def command(
             file = {} if config is None else read_config(config)
             resolved = resolve(recipe=recipe, file=file, options=options, settings=settings)
             _refuse_silence(options, file, settings)
+            if minutes is not None and resolved.training.epochs is not None:
+                raise UsageError("--minutes caps the epochs that are chosen, but training.epochs is given. Give one.")
             path = out or _fresh(resolved.data.source)
             if not quiet:
                 watch.console.print(
