@@ -53,7 +53,7 @@ def run() -> None:
     """Run the command line; our own errors end with their message and exit code, anything else is a bug and shows."""
     try:
         # with --json, typer hands its own complaints over, so that they are told as JSON like all others
-        sys.exit(app(standalone_mode="--json" not in sys.argv) or 0)
+        sys.exit(app(prog_name="accord", standalone_mode="--json" not in sys.argv) or 0)
     except SystemExit as end:
         if end.code == INTERRUPTED:
             _tell("\nInterrupted.")
