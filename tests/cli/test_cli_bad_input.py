@@ -334,6 +334,8 @@ def test_an_image_of_a_gallery_that_can_not_be_read_is_named(accord, tiny_folder
     assert f"left out {broken.relative_to(gallery)}" in done.said
 
 
+@pytest.mark.pretrained
+@pytest.mark.slow
 def test_files_that_embeddings_can_not_be_written_to(accord, tiny_folder: Path, tiny_run: Path) -> None:
     Path("file").write_text("mine")
     Path("x.json").write_text("mine")

@@ -100,7 +100,9 @@ def test_a_stopped_run_goes_on_bit_equal(step: int, tiny_folder: Path, tiny_run:
     with pytest.raises(StoppedError, match=f"after step {step} .*\n.*--resume") as stopped:
         train_run(_config(tiny_folder), out, watch=_StopAt(step))
     assert stopped.value.exit_code == 130
-    resume_run(out)
+    state = RunFolder.open(out).load_state()
+    assert state is not None
+    assert resume_run(out)["seconds"]["training"] > state.facts["extra"]["seconds"] > 0
     first, second = _weights(tiny_run), _weights(out)
     assert all(torch.equal(first[key], second[key]) for key in first)
     steps = [row["step"] for row in map(json.loads, (out / "log.jsonl").read_text().splitlines()) if "step" in row]

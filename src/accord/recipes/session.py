@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,13 @@ class Session:
     plan: PKBatches
     batches: TrainingBatches
     best: dict[str, float]
+    seconds_before: float = 0.0
+    begin: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has taken, the time before it was stopped included and the pause left out."""
+        return self.seconds_before + time.perf_counter() - self.begin
 
     @property
     def steps(self) -> int:
@@ -57,6 +64,7 @@ class Session:
         """Save everything needed to go on bit-equal after `step` steps."""
         extra: Json = {
             "best": self.best,
+            "seconds": self.seconds,
             "data": fingerprint(self.manifest),
             "config": self.config.model_dump(mode="json"),
         }
@@ -65,7 +73,7 @@ class Session:
 
     def restore(self, tensors: Mapping[str, Tensor], facts: Json) -> int:
         """Go back to a saved state; return the next step."""
-        self.best = dict(facts["extra"]["best"])
+        self.best, self.seconds_before = dict(facts["extra"]["best"]), float(facts["extra"].get("seconds", 0.0))
         return restore(self.embedder, self.objective, self.optimizer, tensors, facts)
 
     def deployed(self) -> Embedder:

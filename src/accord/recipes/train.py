@@ -45,8 +45,9 @@ def train_run(config: RunConfig, out: Path, *, watch: Watch | None = None, overw
     with RunFolder.create(out, overwrite=overwrite) as run:
         run.write_text(CONFIG, dump(config))
         save_data(run, session.manifest)
+        session.begin = begin
         _teach(run, session, first=0, watch=watch)
-        return _finish(run, session, watch, seconds=time.perf_counter() - begin)
+        return _finish(run, session, watch)
 
 
 def resume_run(path: Path, *, watch: Watch | None = None) -> Json:
@@ -61,7 +62,7 @@ def resume_run(path: Path, *, watch: Watch | None = None) -> Json:
         config, manifest = load_config(run), load_data(run)
         state = run.load_state()
         session = open_session(config, manifest)
-        first = 0
+        session.begin, first = begin, 0
         if state is None:
             warm_up(session)
         else:
@@ -74,7 +75,7 @@ def resume_run(path: Path, *, watch: Watch | None = None) -> Json:
         run.truncate_log(first)
         watch.say(f"going on after step {first} of {session.steps}")
         _teach(run, session, first=first, watch=watch)
-        return _finish(run, session, watch, seconds=time.perf_counter() - begin)
+        return _finish(run, session, watch)
 
 
 def _settle(config: RunConfig, manifest: Manifest, watch: Watch) -> tuple[RunConfig, Session]:
@@ -162,8 +163,9 @@ def _judge(run: RunFolder, session: Session, *, step: int, watch: Watch) -> None
         save_embedder(run, session.deployed(), BEST)
 
 
-def _finish(run: RunFolder, session: Session, watch: Watch, *, seconds: float) -> Json:
+def _finish(run: RunFolder, session: Session, watch: Watch) -> Json:
     """Choose the checkpoint, write the model, evaluate, write index and report, seal the folder."""
+    seconds = session.seconds
     embedder = session.deployed()
     if session.config.training.keep == "best" and session.best:
         embedder = load_embedder(run, BEST, allow_imports=True).to(session.device)
