@@ -357,6 +357,17 @@ def test_files_that_embeddings_can_not_be_written_to(accord, tiny_folder: Path, 
 
 @pytest.mark.pretrained
 @pytest.mark.slow
+def test_the_packages_of_the_page_are_not_installed(accord, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("accord.web")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    done = accord("serve", tiny_run)
+    assert (done.code, done.out) == (6, "")
+    assert "pip install 'accord[serve]'" in done.said
+
+
+@pytest.mark.pretrained
+@pytest.mark.slow
 def test_serving_on_a_port_that_is_taken(accord, tiny_run: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -100,3 +100,8 @@ def test_any_setting_is_applied_or_refused_with_our_error(text: str) -> None:
     except UsageError:
         return
     assert yaml.safe_load(dump(config))
+
+
+def test_a_weight_without_effect_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"losses\.0\.weight"):
+        resolve(recipe="triplet", settings=["losses.0.weight=2"])

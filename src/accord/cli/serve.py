@@ -22,8 +22,15 @@ def command(
     as_json: bool = typer.Option(False, "--json", help="Print the address as JSON once it listens."),
 ) -> None:
     """Serve a page to drop an image on and see its neighbours, with the run's report behind it."""
+    from accord.errors import ResourceError
     from accord.recipes import open_search, read_token, report_html
-    from accord.web import Running, create_app, serve
+
+    try:
+        from accord.web import Running, create_app, serve
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "accord":
+            raise
+        raise ResourceError(f"The page needs {error.name}.\n  Install it: pip install 'accord[serve]'") from None
 
     with terminal(quiet=as_json) as watch:
         search = open_search(run, gallery=gallery, watch=watch, allow_imports=allow_imports)

@@ -81,13 +81,16 @@ def resolve(
 def validate(raw: Mapping[str, Any]) -> RunConfig:
     """Check a raw mapping against the schema; each problem names its path."""
     try:
-        return RunConfig.model_validate(raw)
+        config = RunConfig.model_validate(raw)
     except ValidationError as error:
         found = error.errors()
         # a list whose entries are wrong is also counted too short, without them
         found = [problem for problem in found if problem["type"] != "too_short" or len(found) == 1]
         problems = "\n".join(f"  {_explain(problem)}" for problem in found)
         raise UsageError(f"The configuration does not fit.\n{problems}") from None
+    if len(config.losses) == 1 and config.losses[0].weight != 1:
+        raise UsageError("losses.0.weight: a single loss has nothing to be weighed against. Leave it out.")
+    return config
 
 
 def dump(config: RunConfig) -> str:
