@@ -148,3 +148,10 @@ def test_an_empty_gallery_and_an_empty_question_have_empty_answers():
     assert index.search(torch.ones(2, 8), 3, exclude=torch.tensor([1, -1])).ids.tolist() == [[-1] * 3] * 2
     index.add(random_items(15, 4))
     assert index.search(torch.empty(0, 8), 3).ids.shape == (0, 3)
+
+
+def test_a_gallery_of_several_blocks_has_unit_rows():
+    rows = torch.randn(40_000, 64, generator=torch.Generator().manual_seed(0)) * 3
+    kept = ExactIndex(Labelled(rows, torch.arange(40_000) % 7, torch.arange(40_000))).labelled.embeddings
+    assert torch.equal(kept[::9999], torch.nn.functional.normalize(rows[::9999].double(), dim=1).float())
+    assert torch.allclose(kept.norm(dim=1), torch.ones(40_000))

@@ -158,16 +158,24 @@ def _checked(who: str, labelled: Labelled) -> Labelled:
 
 def _unit(who: str, what: str, rows: Tensor, ids: Tensor) -> Tensor:
     rows = full(rows)
-    # scaled by the largest entry first: squares of tiny or huge entries would leave the range
-    peaks = rows.abs().amax(dim=1, keepdim=True).double() if rows.numel() else rows.new_zeros(len(rows), 1).double()
+    peaks = rows.new_zeros(len(rows), 1, dtype=torch.float64)
+    # by blocks, here and below: float64 copies of a large gallery would not fit into memory
+    blocks = list(row_blocks(len(rows), rows.shape[1], itemsize=32)) if rows.numel() else []
+    for block in blocks:
+        peaks[block] = rows[block].abs().amax(dim=1, keepdim=True).double()
     wrong = ids[~((peaks > 0) & peaks.isfinite())[:, 0]].tolist()
     if wrong:
         message = f"{len(wrong)} of {len(rows)} are zero or not finite: {what} {_shown(wrong)}."
         raise NumericError(f"{who}: an embedding needs a direction to be compared by, but {message}")
-    scaled = rows.double() / peaks
-    norms = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
-    # unit rows stay as they are, bit for bit, so that a saved index opens as the one it was
-    return torch.where((norms * peaks - 1).abs() < 2**-22, rows.double(), scaled / norms).float()
+    unit = torch.empty_like(rows, dtype=torch.float32, memory_format=torch.contiguous_format)
+    for block in blocks:
+        # scaled by the largest entry first: squares of tiny or huge entries would leave the range
+        scaled = rows[block].double() / peaks[block]
+        norms = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
+        # unit rows stay as they are, bit for bit, so that a saved index opens as the one it was
+        as_they_are = (norms * peaks[block] - 1).abs() < 2**-22
+        unit[block] = torch.where(as_they_are, rows[block].double(), scaled / norms).float()
+    return unit
 
 
 def _other_width(who: str, name: str, given: Tensor, kept: Tensor) -> str:
