@@ -134,6 +134,12 @@ def test_a_backbone_of_your_own_trains_and_is_imported_again_only_with_consent(
     with pytest.raises(UsageError, match="own_network:tiny"):
         accord.load(tmp_path / "run")
     assert accord.load(tmp_path / "run", allow_imports=True).dim == 8
+    with pytest.raises(UsageError, match="--allow-imports"):
+        evaluate_run(tmp_path / "run")
+    (tmp_path / "run" / "manifest.json").unlink()  # as if it had been stopped
+    with pytest.raises(UsageError, match="--allow-imports"):
+        resume_run(tmp_path / "run")
+    resume_run(tmp_path / "run", allow_imports=True)
     assert "own_network" in sys.modules
     with pytest.raises(UsageError, match="--allow-imports"):
         evaluate_run(tmp_path / "run")

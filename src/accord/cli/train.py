@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from accord.cli.show import print_json, terminal
+from accord.cli.show import IMPORTS, print_json, terminal
 
 
 def command(
@@ -22,6 +22,7 @@ def command(
     seed: int | None = typer.Option(None, "--seed", help="Seed of heads, order and augmentation."),
     resume: Path | None = typer.Option(None, "--resume", help="Go on with this stopped run."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the run folder if it exists."),
+    allow_imports: bool = typer.Option(False, "--allow-imports", help=IMPORTS),
     as_json: bool = typer.Option(False, "--json", help="Print the report's numbers as JSON."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="Say nothing until the result."),
 ) -> None:
@@ -38,7 +39,7 @@ def command(
         if resume is not None:
             if options or config or settings or recipe or out or overwrite:
                 raise UsageError("--resume goes on with the run as it was configured; give nothing else beside it.")
-            path, report = resume, resume_run(resume, watch=watch)
+            path, report = resume, resume_run(resume, watch=watch, allow_imports=allow_imports)
         else:
             file = {} if config is None else read_config(config)
             resolved = resolve(recipe=recipe, file=file, options=options, settings=settings)

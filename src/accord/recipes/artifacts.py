@@ -26,10 +26,10 @@ MODEL, BEST, INDEX, DATA, CONFIG = (
 EMBED_BATCH = 128
 
 
-def save_embedder(run: RunFolder, embedder: Embedder, name: str = MODEL) -> None:
-    """Write backbone, heads, test weights and preprocessing as one safetensors file."""
+def save_embedder(run: RunFolder, embedder: Embedder, name: str = MODEL, *, step: int | None = None) -> None:
+    """Write backbone, heads, test weights and preprocessing as one safetensors file; `step` says when it was so."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in embedder.state_dict().items()}
-    run.save_tensors(name, tensors, {"embedder": json.dumps(embedder.describe())})
+    run.save_tensors(name, tensors, {"embedder": json.dumps(embedder.describe()), "step": step})
 
 
 def load_embedder(run: RunFolder, name: str = MODEL, *, allow_imports: bool = False) -> Embedder:

@@ -198,3 +198,12 @@ def _head(config: RunConfig, loss: LossConfig, width: int) -> nn.Module:
     if config.model.head == "mlp":
         return MLPHead(width, config.model.dim, hidden=config.model.hidden, normalise=loss.unit)
     return LinearHead(width, config.model.dim, normalise=loss.unit)
+
+
+def ask_before_imports(config: RunConfig, *, allow_imports: bool) -> None:
+    """Refuse to import the code that a run's configuration names unless its user agreed to it."""
+    if ":" in config.model.backbone and not allow_imports:
+        raise UsageError(
+            f"This run's backbone is code of another package, {config.model.backbone}.\n"
+            "  If you trust it, say so: --allow-imports (in Python: allow_imports=True)."
+        )

@@ -16,7 +16,7 @@ from accord.recipes.artifacts import (
     save_data,
     save_embedder,
 )
-from accord.recipes.build import check_parts, preprocessing_of
+from accord.recipes.build import ask_before_imports, check_parts, preprocessing_of
 from accord.recipes.choose import Choice, choose_epochs, choose_shapes, smaller_size
 from accord.recipes.config import RunConfig
 from accord.recipes.evaluate import read_report, report_on
@@ -50,8 +50,11 @@ def train_run(config: RunConfig, out: Path, *, watch: Watch | None = None, overw
         return _finish(run, session, watch)
 
 
-def resume_run(path: Path, *, watch: Watch | None = None) -> Json:
-    """Go on with a stopped run from its last saved step, as if it had never stopped; a finished one is left alone."""
+def resume_run(path: Path, *, watch: Watch | None = None, allow_imports: bool = False) -> Json:
+    """Go on with a stopped run from its last saved step, as if it had never stopped; a finished one is left alone.
+
+    A run whose backbone is code of another package goes on only with `allow_imports`.
+    """
     watch = watch or Silence()
     begin = time.perf_counter()
     if RunFolder.open(path).is_sealed():
@@ -60,6 +63,7 @@ def resume_run(path: Path, *, watch: Watch | None = None) -> Json:
         return report
     with RunFolder.open(path) as run:
         config, manifest = load_config(run), load_data(run)
+        ask_before_imports(config, allow_imports=allow_imports)
         state = run.load_state()
         session = open_session(config, manifest)
         session.begin, first = begin, 0
@@ -160,7 +164,7 @@ def _judge(run: RunFolder, session: Session, *, step: int, watch: Watch) -> None
     run.append_log({"validation": {"step": step, **found}})
     if found["map@r"] > session.best.get("map@r", -1.0):
         session.best = {"step": step, **found}
-        save_embedder(run, session.deployed(), BEST)
+        save_embedder(run, session.deployed(), BEST, step=step)
 
 
 def _finish(run: RunFolder, session: Session, watch: Watch) -> Json:
@@ -168,8 +172,11 @@ def _finish(run: RunFolder, session: Session, watch: Watch) -> Json:
     seconds = session.seconds
     embedder = session.deployed()
     if session.config.training.keep == "best" and session.best:
-        embedder = load_embedder(run, BEST, allow_imports=True).to(session.device)
-        watch.say(f"the model is the one of step {session.best['step']:.0f}, best on the validation classes")
+        if run.load_tensors(BEST)[1].get("step") == session.best["step"]:
+            embedder = load_embedder(run, BEST, allow_imports=True).to(session.device)
+            watch.say(f"the model is the one of step {session.best['step']:.0f}, best on the validation classes")
+        else:  # killed between two saves and gone on differently, as another device or thread count may
+            watch.warn("the best checkpoint is not the one this run remembers; the last one is the model")
     save_embedder(run, embedder)
     return report_on(run, embedder, session.config, session.manifest, watch=watch, training_seconds=seconds)
 
