@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 import accord
 from accord.errors import AccordError, ArtifactError, UsageError
 from accord.models import build_backbone
-from accord.recipes import evaluate_run, resolve, train_run
+from accord.recipes import evaluate_run, resolve, resume_run, train_run
 from accord.recipes.build import (
     build_baseline,
     build_embedder,
