@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 WAIT_SECONDS = 1.0
 IMPORTS = "Trust a run whose backbone is code of another package, and import it."
@@ -19,13 +21,25 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=True, indent=1), flush=True)
 
 
+class _Bars(Progress):
+    """Bars, and below them on lines of their own the facts of the stage under way, so that they never squeeze a bar."""
+
+    facts = ""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """The table of bars, then the facts."""
+        yield self.make_tasks_table(self.tasks)
+        if self.facts:
+            yield Padding(Text(self.facts, style="dim", overflow="fold"), (0, 2))
+
+
 class Terminal:
     """A watch that draws on stderr; a stage shows its bar only once it has taken a second."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.console = Console(stderr=True, highlight=False)
         self.quiet = quiet
-        self.bars: Progress | None = None
+        self.bars: _Bars | None = None
         self.tasks: dict[str, TaskID] = {}
         self.began: dict[str, float] = {}
 
@@ -54,11 +68,14 @@ class Terminal:
             self._line(stage, done, total, text)
         elif stage in self.tasks or now - begin > WAIT_SECONDS:
             if stage not in self.tasks:
-                self.tasks[stage] = self.bars.add_task(stage, total=total, facts="")
-            self.bars.update(self.tasks[stage], completed=done, total=total, facts=text)
+                self.tasks[stage] = self.bars.add_task(stage, total=total)
+            self.bars.facts = text
+            self.bars.update(self.tasks[stage], completed=done, total=total)
         if done >= total:
             self.began.pop(stage, None)
-            self.tasks.pop(stage, None)
+            if stage in self.tasks:
+                self.bars.facts = ""
+                self.bars.remove_task(self.tasks.pop(stage))
 
     def _line(self, stage: str, done: int, total: int, text: str) -> None:
         tenth = max(1, total // 10)
@@ -75,11 +92,9 @@ def terminal(*, quiet: bool = False) -> Iterator[Terminal]:
         BarColumn(bar_width=24),
         TextColumn("{task.completed}/{task.total}"),
         TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[facts]}", style="dim"),
+        TextColumn("left"),
     )
-    with Progress(
-        *columns, console=shown.console, transient=True, disable=quiet or not shown.console.is_terminal
-    ) as bars:
+    with _Bars(*columns, console=shown.console, transient=True, disable=quiet or not shown.console.is_terminal) as bars:
         shown.bars = bars
         yield shown
 

@@ -215,9 +215,9 @@ class _Clock:
         return {
             "epoch": str(step.epoch + 1),
             "loss": f"{float(step.loss):.3f}",
-            **terms,
             "rate": f"{max(step.rates.values(), default=0.0):.1e}",
             "images/s": f"{self.batch / pace:.0f}",
+            **terms,
         }
 
 
