@@ -90,6 +90,13 @@ def test_what_is_no_image_is_refused(search: Search, tmp_path: Path) -> None:
         search.read(tmp_path / "missing.jpg")
 
 
+def test_images_above_the_limit_are_refused_before_they_are_decoded(tiny_run: Path, tiny_folder: Path) -> None:
+    search = open_search(tiny_run)
+    search.limit_pixels = 1000
+    with pytest.raises(ImageError, match="1000 allowed"):
+        search.by_image(search.read(_images(tiny_folder)[0]), 3)
+
+
 def test_the_picture_of_hits_can_be_opened(search: Search, tiny_folder: Path, tmp_path: Path) -> None:
     data = search.read(_images(tiny_folder)[0])
     draw_hits(search, data, search.by_image(data, 3), tmp_path / "hits.png")

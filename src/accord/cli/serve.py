@@ -26,7 +26,7 @@ def command(
     from accord.recipes import open_search, read_token, report_html
 
     try:
-        from accord.web import Running, create_app, serve
+        from accord.web import Limits, Running, create_app, serve
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "accord":
             raise
@@ -34,7 +34,9 @@ def command(
 
     with terminal(quiet=as_json) as watch:
         search = open_search(run, gallery=gallery, watch=watch, allow_imports=allow_imports)
-    app = create_app(search, report_html=report_html(run), token=read_token(token_file), hosts=hosts)
+    limits = Limits()
+    search.limit_pixels = limits.megapixels * 1_000_000
+    app = create_app(search, report_html=report_html(run), token=read_token(token_file), limits=limits, hosts=hosts)
 
     def ready(running: Running) -> None:
         if as_json:

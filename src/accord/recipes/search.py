@@ -18,7 +18,7 @@ from accord.reports import contact_sheet, terminal_picture
 from accord.runs import RunFolder
 from accord.types import Hit, Item, Manifest, Neighbours, Preprocessing
 
-WEB_PIXELS = 25_000_000
+LARGEST_PIXELS = 50_000_000
 KEPT_THUMBNAILS = 4096
 QUERY = "the query image"
 
@@ -38,6 +38,7 @@ class Search:
         self._table = ImageTable(manifest, Preprocessing(160, "pad"), budget_bytes=0)
         self._pictures: OrderedDict[tuple[int, int], bytes] = OrderedDict()
         self._tidying = Lock()
+        self.limit_pixels = LARGEST_PIXELS  # of an uploaded image; the page sets its own
 
     def read(self, path: Path) -> bytes:
         """The bytes of an image file."""
@@ -48,7 +49,7 @@ class Search:
 
     def by_image(self, data: bytes, k: int, *, name: str = QUERY) -> list[Hit]:
         """The k nearest items of an encoded image, best first; `name` is what a message calls it."""
-        image = load_image(data, self.embedder.preprocessing, name=name, limit_pixels=WEB_PIXELS)
+        image = load_image(data, self.embedder.preprocessing, name=name, limit_pixels=self.limit_pixels)
         device = next(self.embedder.parameters()).device
         with torch.inference_mode():
             query = self.embedder(image[None].to(device)).cpu()
@@ -75,7 +76,7 @@ class Search:
 
     def preview(self, data: bytes, size: int) -> bytes:
         """A JPEG of an encoded image, at most `size` pixels wide and high."""
-        return encode_jpeg(load_image(data, Preprocessing(size, "pad"), name=QUERY, limit_pixels=WEB_PIXELS))
+        return encode_jpeg(load_image(data, Preprocessing(size, "pad"), name=QUERY, limit_pixels=self.limit_pixels))
 
     def sample(self, n: int) -> list[int]:
         """Ids of items of as many different classes as possible, always the same ones."""
@@ -113,7 +114,7 @@ def open_search(
     config, embedder = load_config(run), load_embedder(run, allow_imports=allow_imports)
     device = device_at_hand(config.training.device, watch)
     embedder = embedder.to(device)
-    model = f"{config.model.backbone}, recipe {config.recipe}"
+    model = config.model.backbone
     if gallery is None:
         return Search(run.path.name, model, embedder, load_index(run, embedder), load_data(run))
     manifest = open_images(gallery, watch)
