@@ -105,3 +105,16 @@ def test_any_setting_is_applied_or_refused_with_our_error(text: str) -> None:
 def test_a_weight_without_effect_is_refused() -> None:
     with pytest.raises(UsageError, match=r"losses\.0\.weight"):
         resolve(recipe="triplet", settings=["losses.0.weight=2"])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "setting"),
+    [
+        ("triplet", "losses.0.weight=2"),
+        ("triplet", "ensemble.normalise=false"),
+        ("accord", "model.hidden=100"),
+    ],
+)
+def test_an_option_without_effect_is_refused(recipe: str, setting: str) -> None:
+    with pytest.raises(UsageError, match=setting.split("=")[0]):
+        resolve(recipe=recipe, settings=[setting])

@@ -70,7 +70,6 @@ class RateConfig(Section):
     trunk: Positive = 3e-4
     heads: Positive = 3e-3
     proxies: Positive = 1e-2
-    weights: Positive = 1e-3
 
 
 class TrainingConfig(Section):

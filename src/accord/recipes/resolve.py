@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from accord.errors import UnknownNameError, UsageError
-from accord.recipes.config import RunConfig
+from accord.recipes.config import ModelConfig, RunConfig
 from accord.recipes.named import RECIPES
 
 _WANTED = {
@@ -88,9 +88,19 @@ def validate(raw: Mapping[str, Any]) -> RunConfig:
         found = [problem for problem in found if problem["type"] != "too_short" or len(found) == 1]
         problems = "\n".join(f"  {_explain(problem)}" for problem in found)
         raise UsageError(f"The configuration does not fit.\n{problems}") from None
-    if len(config.losses) == 1 and config.losses[0].weight != 1:
-        raise UsageError("losses.0.weight: a single loss has nothing to be weighed against. Leave it out.")
+    _refuse_idle(config)
     return config
+
+
+def _refuse_idle(config: RunConfig) -> None:
+    """Refuse options that would have no effect: whoever gave them expects one."""
+    alone = len(config.losses) == 1
+    if alone and config.losses[0].weight != 1:
+        raise UsageError("losses.0.weight: a single loss has nothing to be weighed against. Leave it out.")
+    if alone and not config.ensemble.normalise:
+        raise UsageError("ensemble.normalise: a single loss has no other to share a scale with. Leave it out.")
+    if config.model.head == "linear" and config.model.hidden != ModelConfig().hidden:
+        raise UsageError("model.hidden: a linear head has no hidden layer. Add model.head=mlp, or leave it out.")
 
 
 def dump(config: RunConfig) -> str:
