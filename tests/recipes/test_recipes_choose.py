@@ -6,7 +6,7 @@ import pytest
 
 from accord.errors import DataError, UsageError
 from accord.recipes import resolve
-from accord.recipes.choose import AIM_EPOCHS, FEWEST_STEPS, choose_epochs, choose_shapes, smaller_size
+from accord.recipes.choose import AIM_EPOCHS, choose_epochs, choose_shapes, smaller_size
 from accord.types import Item, Manifest
 
 
@@ -43,33 +43,42 @@ def test_one_usable_class_is_refused() -> None:
 
 
 def test_epochs_stay_within_the_cap() -> None:
-    choice = choose_epochs(resolve(settings=["training.minutes=1"]), steps_per_epoch=10, seconds_per_step=1.0)
+    choice = choose_epochs(
+        resolve(settings=["training.minutes=1"]), classes=100, steps_per_epoch=10, seconds_per_step=1.0
+    )
     assert choice.sections["training"]["epochs"] == 6.0
     assert "--minutes" in choice.reasons[0]
 
 
 def test_no_more_epochs_than_are_worth_it() -> None:
-    choice = choose_epochs(resolve(), steps_per_epoch=10, seconds_per_step=0.001)
+    choice = choose_epochs(resolve(), classes=100, steps_per_epoch=10, seconds_per_step=0.001)
     assert choice.sections["training"]["epochs"] == AIM_EPOCHS
 
 
-def test_small_data_sets_are_gone_through_more_often() -> None:
-    choice = choose_epochs(resolve(), steps_per_epoch=2, seconds_per_step=0.001)
-    assert choice.sections["training"]["epochs"] == FEWEST_STEPS / 2
+@pytest.mark.parametrize(("classes", "epochs"), [(2, 6), (24, 6), (40, 10), (60, 15), (10_000, 15)])
+def test_few_classes_are_gone_through_less_often(classes: int, epochs: int) -> None:
+    choice = choose_epochs(resolve(), classes=classes, steps_per_epoch=2, seconds_per_step=0.001)
+    assert choice.sections["training"]["epochs"] == epochs
 
 
 def test_less_than_an_epoch_is_better_than_nothing() -> None:
-    choice = choose_epochs(resolve(settings=["training.minutes=1"]), steps_per_epoch=1000, seconds_per_step=0.6)
+    choice = choose_epochs(
+        resolve(settings=["training.minutes=1"]), classes=100, steps_per_epoch=1000, seconds_per_step=0.6
+    )
     assert choice.sections["training"]["epochs"] == pytest.approx(0.1)
 
 
 def test_a_cap_below_one_step_is_refused() -> None:
     with pytest.raises(UsageError, match="smaller --size"):
-        choose_epochs(resolve(settings=["training.minutes=0.01"]), steps_per_epoch=10, seconds_per_step=5.0)
+        choose_epochs(
+            resolve(settings=["training.minutes=0.01"]), classes=100, steps_per_epoch=10, seconds_per_step=5.0
+        )
 
 
 def test_given_epochs_are_taken_as_they_are() -> None:
-    choice = choose_epochs(resolve(settings=["training.epochs=100"]), steps_per_epoch=10, seconds_per_step=60.0)
+    choice = choose_epochs(
+        resolve(settings=["training.epochs=100"]), classes=100, steps_per_epoch=10, seconds_per_step=60.0
+    )
     assert not choice.sections
     assert "as asked" in choice.reasons[0]
 

@@ -12,7 +12,8 @@ from accord.types import Manifest
 
 SIZES = (64, 96, 128, 160, 224)
 AIM_EPOCHS = 15
-FEWEST_STEPS = 100
+SHORT_EPOCHS = 6
+CLASSES_PER_EPOCH = 4
 FEWEST_EPOCHS = 4.0
 LARGEST_BATCH = 64
 LARGEST_SIZE = 128
@@ -56,14 +57,15 @@ def choose_shapes(config: RunConfig, train: Manifest, sides: Sequence[int]) -> C
     )
 
 
-def choose_epochs(config: RunConfig, *, steps_per_epoch: int, seconds_per_step: float) -> Choice:
-    """As many epochs as are worth it, within the time cap; a given number of epochs is taken as it is."""
+def choose_epochs(config: RunConfig, *, classes: int, steps_per_epoch: int, seconds_per_step: float) -> Choice:
+    """As many epochs as are worth it for so many training classes, within the time cap; a given number is kept."""
     if config.training.epochs is not None:
         seconds = config.training.epochs * steps_per_epoch * seconds_per_step
         return Choice({}, (f"{config.training.epochs:g} epochs as asked, about {_minutes(seconds)}",))
     budget = config.training.minutes * 60
     afford = budget / (seconds_per_step * steps_per_epoch)
-    aim = max(AIM_EPOCHS, math.ceil(FEWEST_STEPS / steps_per_epoch))
+    # few classes are soon learnt by heart, and what generalises is lost again
+    aim = min(AIM_EPOCHS, max(SHORT_EPOCHS, math.ceil(classes / CLASSES_PER_EPOCH)))
     epochs = float(min(aim, math.floor(afford))) if afford >= 1 else round(afford, 3)
     if epochs * steps_per_epoch < 1:
         raise UsageError(

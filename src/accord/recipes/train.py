@@ -95,7 +95,12 @@ def _settle(config: RunConfig, manifest: Manifest, watch: Watch) -> tuple[RunCon
     while True:
         session = open_session(config, manifest)
         pace = seconds_per_step(session)
-        epochs = choose_epochs(config, steps_per_epoch=len(session.plan), seconds_per_step=pace)
+        epochs = choose_epochs(
+            config,
+            classes=len(parts["train"].classes),
+            steps_per_epoch=len(session.plan),
+            seconds_per_step=pace,
+        )
         chosen = config if not epochs.sections else changed(config, **epochs.sections)
         size = None if asked_size else smaller_size(preprocessing_of(config).size, epochs=chosen.training.epochs or 0.0)
         if size is None or config.training.epochs is not None:
