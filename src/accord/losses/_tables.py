@@ -1,0 +1,64 @@
+"""Sweeps against a learned table of classes: each item against all classes, or each class against all items."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from accord.checks import check_batch, check_classes, check_finite, describe
+from accord.errors import BatchError, UsageError
+from accord.losses._engine import Member, nothing_from, run
+from accord.losses._rule import Rule
+from accord.losses._settings import settings
+from accord.mining import Groups, TableGroups
+from accord.types import Embeddings, Labels, Scalar
+
+
+def sweep_table(
+    rule: Rule,
+    embeddings: Embeddings,
+    labels: Labels,
+    table: Tensor,
+    *,
+    per_class: int = 1,
+    learned: Sequence[Tensor] = (),
+    per_row: Sequence[Tensor] = (),
+) -> Scalar:
+    """The loss of a rule whose rows are items and whose columns are the rows of `table`, `per_class` for each class.
+
+    The table is never normalised as a whole copy when it is large, and no items × classes numbers are kept.
+    """
+    _check(rule.name, embeddings, labels, table, per_class)
+    groups = TableGroups(labels, len(table) // per_class, per_class=per_class)
+    return run([Member(rule, tuple(learned), tuple(per_row))], embeddings, groups, table)
+
+
+def sweep_classes(
+    rule: Rule,
+    embeddings: Embeddings,
+    labels: Labels,
+    table: Tensor,
+    *,
+    learned: Sequence[Tensor] = (),
+) -> Scalar:
+    """The loss of a rule whose rows are the classes of `table` and whose columns are the items of the batch."""
+    _check(rule.name, embeddings, labels, table, 1)
+    if not len(embeddings):
+        return nothing_from([embeddings, table, *learned])
+    names = torch.arange(len(table), device=table.device)
+    groups = Groups(names, labels, dense_up_to=settings().dense_up_to)
+    return run([Member(rule, tuple(learned))], table, groups, embeddings)
+
+
+def _check(who: str, embeddings: Tensor, labels: Tensor, table: Tensor, per_class: int) -> None:
+    check_batch(who, embeddings, labels)
+    classes = len(table) // per_class
+    if classes < 2:
+        raise UsageError(f"{who}: needs the vectors of at least 2 classes, not {classes}.")
+    check_classes(who, labels, classes)
+    if table.shape[1] != embeddings.shape[1] or table.device != embeddings.device:
+        raise BatchError(
+            f"{who}: embeddings must have the width of the learned classes and be on their device.\n"
+            f"  embeddings: {describe(embeddings)}\n  classes:    {describe(table)}"
+        )
+    check_finite(who, "the learned vectors", table)
