@@ -1,0 +1,138 @@
+"""What wrappers of losses share: a loss called with another rule in the place of its own, and which losses allow it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from accord.errors import UsageError
+from accord.losses._engine import autograd_pull
+from accord.losses._rule import HandRule, Pull, Rule, SurveyRule, Tally
+from accord.mining import Block, Measure, Miner
+from accord.types import Embeddings, Labels, Scalar
+
+Change = Callable[[Rule], Rule]
+
+
+@runtime_checkable
+class Wrapper(Protocol):
+    """A loss around a loss, which can be called with a change of rule that lies outside its own."""
+
+    def called_with(self, change: Change, embeddings: Embeddings, labels: Labels) -> Scalar:
+        """The loss of one batch with the changed rule."""
+        ...
+
+
+@dataclass(frozen=True)
+class AroundRule:
+    """A rule around a rule, which changes nothing. It never says `mutual`: what it is for looks at whole rows."""
+
+    rule: Rule
+    swept: list[bool] = field(default_factory=list, kw_only=True, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """Who complains."""
+        return self.rule.name
+
+    @property
+    def measure(self) -> Measure:
+        """What a block's values are."""
+        return self.rule.measure
+
+    @property
+    def unit(self) -> bool:
+        """Whether vectors are normalised first."""
+        return self.rule.unit
+
+    @property
+    def tables(self) -> int:
+        """How many row × slot × column tables the rule makes."""
+        return getattr(self.rule, "tables", 0)
+
+    @property
+    def beside(self) -> Any:
+        """What a memory below adds."""
+        return getattr(self.rule, "beside", None)
+
+    def __getattr__(self, name: str) -> Any:
+        # some losses look up an option of their rule
+        if not name.startswith("_") and any(option.name == name for option in fields(self.rule)):  # type: ignore[arg-type]
+            return getattr(self.rule, name)
+        raise AttributeError(name)
+
+    def costs(self, block: Block, *learned: Tensor) -> Tally:
+        """What the rule says."""
+        self.swept[:] = [True]
+        return self.rule.costs(block, *learned)
+
+    def pull(self, block: Block, *learned: Tensor) -> Pull:
+        """By hand where the rule can, else by autograd."""
+        self.swept[:] = [True]
+        rule = self.rule
+        return rule.pull(block, *learned) if isinstance(rule, HandRule) else autograd_pull(rule, block, learned)
+
+
+@dataclass(frozen=True)
+class MinedRule(AroundRule):
+    """A rule that sees what a miner leaves of each block."""
+
+    miner: Miner
+
+    def costs(self, block: Block, *learned: Tensor) -> Tally:
+        """What the rule says of the pairs that are left."""
+        return super().costs(self.miner(block), *learned)
+
+    def pull(self, block: Block, *learned: Tensor) -> Pull:
+        """The derivatives; pairs that are left out pull nothing."""
+        mined = self.miner(block)
+        found = super().pull(mined, *learned)
+        positives = found.positives.masked_fill(~mined.kept, 0)
+        return found._replace(
+            positives=positives, negatives=found.negatives.masked_fill(mined.negatives == mined.far, 0)
+        )
+
+
+def call_with(change: Change, loss: Any, embeddings: Embeddings, labels: Labels) -> Scalar:
+    """The loss of one batch with its rule changed for the time of the call."""
+    if isinstance(loss, Wrapper):
+        return loss.called_with(change, embeddings, labels)
+    own = loss.rule
+    # and no copy of the loss, which a compiled graph could not hold
+    loss.rule = rule = change(own)
+    try:
+        value: Scalar = loss(embeddings, labels)
+    finally:
+        loss.rule = own
+    if len(embeddings) and not getattr(rule, "swept", True):
+        raise UsageError(f"{type(loss).__name__} can't be wrapped, for it does not hand its `rule` to the row engine.")
+    return value
+
+
+def is_ours(loss: object) -> bool:
+    """Whether a loss is one of accord's: it has a rule, or is built like those that have."""
+    return isinstance(loss, nn.Module) and (hasattr(loss, "rule") or type(loss).__module__.startswith("accord."))
+
+
+def check_wrappable(who: str, loss: nn.Module) -> None:
+    """Refuse those of our losses that do not compare each row of a batch with its pairs, one by one."""
+    if isinstance(loss, Wrapper):
+        return
+    name, rule, reason = type(loss).__name__, getattr(loss, "rule", None), None
+    if any(tensor.ndim > 1 for tensor in (*loss.parameters(), *loss.buffers())):
+        reason = "it compares items with learned vectors of classes, not with each other"
+    elif isinstance(rule, SurveyRule):
+        reason = "it weighs the pairs of all rows against each other and needs them all"
+    elif not isinstance(rule, Rule) or not getattr(rule, "minable", True) or rule.name.startswith("n_pair"):
+        reason = "it chooses its pairs itself"
+    if reason is not None:
+        raise UsageError(
+            f"{who}: {name} can't be wrapped, for {reason}.\n"
+            "Wrap a loss of pairs, such as Contrastive or MultiSimilarity, and join the two in an Ensemble."
+        )
+
+
+def foreign_inside(loss: object) -> bool:
+    """Whether a loss, or the one it is wrapped around, is foreign: it has no rule that could be changed."""
+    return hasattr(loss, "against") if not isinstance(loss, Wrapper) else foreign_inside(getattr(loss, "loss", None))
