@@ -1,15 +1,66 @@
 """Multi-similarity loss: informative pairs are mined by comparison, then weighted softly by all the others."""
 
-import torch
-import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor, nn
+from dataclasses import dataclass
 
-from accord.checks import check_batch, check_range
-from accord.geometry import cosine
-from accord.losses._shared import mean
-from accord.mining import all_pairs, pair_masks
-from accord.types import Embeddings, Labels, Mask, Scalar
+import torch
+from torch import Tensor
+
+from accord.checks import check_range
+from accord.losses._engine import sweep
+from accord.losses._row_loss import RowLoss
+from accord.losses._rule import Pull, Tally
+from accord.losses._sums import log_one_plus_sum, softmax_one_plus_
+from accord.mining import Block, Measure
+from accord.types import Embeddings, Labels, Scalar
+
+
+@dataclass(frozen=True)
+class MultiSimilarityRule:
+    """What one row of cosines costs; see `multi_similarity`."""
+
+    alpha: float = 2.0
+    beta: float = 50.0
+    base: float = 0.5
+    epsilon: float | None = 0.1
+    name = "multi_similarity"
+    measure: Measure = "score"
+    unit = True
+
+    def __post_init__(self) -> None:
+        check_range(self.name, "alpha", self.alpha, low=0, open_low=True)
+        check_range(self.name, "beta", self.beta, low=0, open_low=True)
+        check_range(self.name, "base", self.base, low=-1, high=1)
+        if self.epsilon is not None:
+            check_range(self.name, "epsilon", self.epsilon, low=0)
+
+    def costs(self, block: Block) -> Tally:
+        """Soft sums over the mined positives and the mined negatives."""
+        pulls, pushes, shift = self._mined(block)
+        costs = log_one_plus_sum(pulls) / self.alpha + log_one_plus_sum(self.beta * (pushes + shift)) / self.beta
+        return Tally(costs, torch.ones_like(costs))
+
+    def pull(self, block: Block) -> Pull:
+        """By hand: the softmax of the exponents, with a one beside them."""
+        pulls, pushes, shift = self._mined(block)
+        pull, by_positives = softmax_one_plus_(pulls)
+        push, by_negatives = softmax_one_plus_(pushes, self.beta, shift)
+        costs = pull / self.alpha + push / self.beta
+        return Pull(Tally(costs, torch.ones_like(costs)), by_positives.neg_(), by_negatives)
+
+    def _mined(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:
+        """-alpha (s - base) of mined positives, s - base of mined negatives but for a shift; -inf elsewhere."""
+        kept = block.kept & block.whole[:, None]
+        positives, negatives = block.positives, block.negatives
+        lowest = torch.where(kept, positives, torch.inf).detach().amin(dim=1, keepdim=True)
+        if self.epsilon is None:
+            pushes, shift = negatives - torch.where(lowest < torch.inf, self.base, torch.inf), torch.zeros_like(lowest)
+        else:
+            # without a positive the lowest is inf, and no negative is mined
+            reach = (lowest - self.epsilon).clamp_max(4)
+            pushes, shift = torch.threshold(negatives - reach, 0, -torch.inf), reach - self.base
+            highest = negatives.detach().amax(dim=1, keepdim=True)
+            kept = kept & (positives - self.epsilon < highest)
+        return torch.where(kept, -self.alpha * (positives - self.base), -torch.inf), pushes, shift
 
 
 def multi_similarity(
@@ -31,45 +82,14 @@ def multi_similarity(
     Wang et al., CVPR 2019, with the paper's beta 50; the authors' repository uses 40. Only the anchor
     itself is left out of its positives, not every pair that looks like a copy (s ≥ 1 - 1e-5), as that repository does.
     """
-    check_batch("multi_similarity", embeddings, labels)
-    _check_options(alpha, beta, base, epsilon)
-    scores = cosine(embeddings, embeddings)
-    positives, negatives = all_pairs(scores, *pair_masks(labels))
-    if epsilon is not None and len(scores):
-        hardest_positive = scores.detach().masked_fill(~positives, torch.inf).amin(dim=1, keepdim=True)
-        hardest_negative = scores.detach().masked_fill(~negatives, -torch.inf).amax(dim=1, keepdim=True)
-        positives = positives & (scores - epsilon < hardest_negative)
-        negatives = negatives & (scores + epsilon > hardest_positive)
-    pulls = _log_one_plus_sum(-alpha * (scores - base), positives) / alpha
-    pushes = _log_one_plus_sum(beta * (scores - base), negatives) / beta
-    return mean(pulls + pushes)
+    return sweep(MultiSimilarityRule(alpha, beta, base, epsilon), embeddings, labels)
 
 
-class MultiSimilarity(nn.Module):
+class MultiSimilarity(RowLoss):
     """Multi-similarity loss with its options remembered; see `multi_similarity`."""
 
     def __init__(
         self, *, alpha: float = 2.0, beta: float = 50.0, base: float = 0.5, epsilon: float | None = 0.1
     ) -> None:
         super().__init__()
-        _check_options(alpha, beta, base, epsilon)
-        self.alpha, self.beta, self.base, self.epsilon = alpha, beta, base, epsilon
-
-    def forward(self, embeddings: Embeddings, labels: Labels) -> Scalar:
-        """The loss of one batch."""
-        return multi_similarity(
-            embeddings, labels, alpha=self.alpha, beta=self.beta, base=self.base, epsilon=self.epsilon
-        )
-
-
-def _log_one_plus_sum(x: Float[Tensor, "row column"], kept: Mask) -> Float[Tensor, " row"]:
-    """log(1 + Σ exp(x)) over the kept columns; the 1 is a column of its own, so no row is empty."""
-    return F.pad(x.masked_fill(~kept, -torch.inf), (1, 0)).logsumexp(dim=1)
-
-
-def _check_options(alpha: float, beta: float, base: float, epsilon: float | None) -> None:
-    check_range("multi_similarity", "alpha", alpha, low=0, open_low=True)
-    check_range("multi_similarity", "beta", beta, low=0, open_low=True)
-    check_range("multi_similarity", "base", base, low=-1, high=1)
-    if epsilon is not None:
-        check_range("multi_similarity", "epsilon", epsilon, low=0)
+        self.rule = MultiSimilarityRule(alpha, beta, base, epsilon)

@@ -1,16 +1,49 @@
 """N-pair loss: each anchor recognises its own positive among the positives of all other classes in the batch."""
 
+from dataclasses import dataclass
+
 import torch
-from jaxtyping import Bool, Float
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from accord.checks import check_batch, check_finite, check_range, describe
-from accord.errors import BatchError
-from accord.geometry import full, inner
-from accord.losses._shared import mean_where
+from accord.checks import check_range
+from accord.losses._paired import Side, both_sides, two_of_each
+from accord.losses._row_softmax import pair_costs, pair_pull
+from accord.losses._rule import Pull, Tally
+from accord.mining import Block, Measure
 from accord.types import Embeddings, Labels, Scalar
 
-Side = Float[Tensor, "pair dim"]
+
+@dataclass(frozen=True)
+class NPairRule:
+    """What one anchor costs against all positives; see `n_pair`. `choices` says which columns take part, if not all."""
+
+    penalty: float = 0.005
+    symmetric: bool = False
+    name = "n_pair"
+    measure: Measure = "score"
+    unit = False
+
+    def __post_init__(self) -> None:
+        check_range(self.name, "penalty", self.penalty, low=0)
+
+    def costs(self, block: Block, *choices: Tensor) -> Tally:
+        """Its own positive against the others."""
+        pushes = block.negatives
+        for choice in choices[:1]:
+            pushes = pushes.masked_fill(~choice, -torch.inf)
+        present = pushes.detach().isfinite().any(dim=1)
+        return Tally(pair_costs(block.positives, pushes, block.kept, present), block.kept.any(dim=1))
+
+    def pull(self, block: Block, *choices: Tensor) -> Pull:
+        """By hand: a softmax over the others, weighted by what the positive misses."""
+        pushes = block.negatives.masked_fill(~choices[0], -torch.inf) if choices else block.negatives.clone()
+        costs, by_positives, by_negatives = pair_pull(block.positives, pushes, block.kept)
+        return Pull(Tally(costs, block.kept.any(dim=1)), by_positives, by_negatives)
+
+    def of_scores(self, scores: Tensor) -> Scalar:
+        """The mean over all anchors from one table of scores: a cross-entropy whose right answers are the diagonal."""
+        return F.cross_entropy(scores, torch.arange(len(scores), device=scores.device))
 
 
 def n_pair(anchors: Side, positives: Side, *, penalty: float = 0.005, symmetric: bool = False) -> Scalar:
@@ -22,17 +55,9 @@ def n_pair(anchors: Side, positives: Side, *, penalty: float = 0.005, symmetric:
 
     Sohn, NIPS 2016, N-pair-mc with its L2 regularisation of the embeddings. As published they are *not* normalised;
     keep it so. Sources disagree on the penalty's weight (0.0005 to 0.02 in our terms); the default is 0.25 × 0.02.
+    Costs O(pairs²) time, O(pairs) memory.
     """
-    check_range("n_pair", "penalty", penalty, low=0)
-    if anchors.shape != positives.shape or anchors.device != positives.device:
-        raise BatchError(
-            "n_pair: anchors and positives must match row by row.\n"
-            f"  anchors:   {describe(anchors)}\n  positives: {describe(positives)}"
-        )
-    check_finite("n_pair", "anchors", anchors)
-    check_finite("n_pair", "positives", positives)
-    whole = torch.ones(len(anchors), dtype=torch.bool, device=anchors.device)
-    return _recognise(full(anchors), full(positives), whole, penalty, symmetric)
+    return both_sides(NPairRule(penalty, symmetric), anchors, positives)
 
 
 class NPair(nn.Module):
@@ -45,46 +70,8 @@ class NPair(nn.Module):
 
     def __init__(self, *, penalty: float = 0.005, symmetric: bool = False) -> None:
         super().__init__()
-        check_range("n_pair", "penalty", penalty, low=0)
-        self.penalty, self.symmetric = penalty, symmetric
+        self.rule = NPairRule(penalty, symmetric)
 
     def forward(self, embeddings: Embeddings, labels: Labels) -> Scalar:
         """The loss of one batch."""
-        check_batch("n_pair", embeddings, labels)
-        if not len(embeddings):
-            return full(embeddings).sum()
-        partners, has_partner = _second_rows(labels)
-        _check_pairs(labels, has_partner)
-        x = full(embeddings)
-        return _recognise(x, x[partners], has_partner, self.penalty, self.symmetric)
-
-
-def _second_rows(labels: Labels) -> tuple[Tensor, Bool[Tensor, " item"]]:
-    """For each row the second row of its class, and which rows are the first of a class that has a second.
-
-    Fixed shapes, so that nothing waits for the device: rows that are no anchor stay, and are masked later.
-    """
-    same = labels[:, None] == labels
-    place = same.tril(-1).sum(dim=1)
-    seconds = same & (place == 1)
-    return seconds.to(torch.uint8).argmax(dim=1), (place == 0) & seconds.any(dim=1)
-
-
-def _check_pairs(labels: Labels, has_partner: Tensor) -> None:
-    if labels.device.type != "cpu" or torch.compiler.is_compiling() or bool(has_partner.any()):
-        return
-    raise BatchError(
-        "n_pair: a batch needs a class with two rows, but all its labels differ.\n"
-        f"  labels: {describe(labels)}\nDraw at least 2 items per class."
-    )
-
-
-def _recognise(anchors: Side, positives: Side, whole: Tensor, penalty: float, symmetric: bool) -> Scalar:
-    """The loss over the rows that are whole pairs; the others are neither anchors nor choices."""
-    scores = inner(anchors, positives)
-    right = scores.diagonal()
-    choices = scores.masked_fill(~(whole & whole[:, None]), -torch.inf)
-    costs = choices.logsumexp(dim=1) - right
-    if symmetric:
-        costs = (costs + choices.logsumexp(dim=0) - right) / 2
-    return mean_where(costs + penalty * (anchors.square() + positives.square()).sum(dim=1), whole)
+        return two_of_each(self.rule, embeddings, labels)

@@ -1,20 +1,108 @@
 """Triplet margin loss: an item closer to its own class than to others, by a margin, over mined triplets."""
 
-from typing import Literal, get_args
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from accord.checks import check_batch, check_range
 from accord.errors import UnknownNameError, UsageError
-from accord.geometry import euclidean, full, normalise, squared_euclidean
-from accord.losses._shared import mean_where
-from accord.mining import all_pairs, batch_hard, pair_masks, semi_hard
-from accord.types import Embeddings, Labels, Mask, Scalar
+from accord.geometry import full, normalise
+from accord.losses._engine import Member, autograd_pull, run, sweep
+from accord.losses._row_loss import RowLoss
+from accord.losses._rule import Pull, Tally
+from accord.losses._settings import settings
+from accord.losses._triplet_picks import Others, gaps, pick
+from accord.losses._triplet_sets import Sums, by_slots, few_slots, hinges_sorted, softly
+from accord.mining import Block, Groups, Measure
+from accord.types import Embeddings, Labels, Scalar
 
-Mining = Literal["semi_hard", "batch_hard", "all"]
+Mining = Literal["semi_hard", "batch_hard", "all", "hard", "all_semi_hard"]
 Margin = float | Literal["soft"]
+
+
+@dataclass(frozen=True)
+class TripletMarginRule:
+    """What one row of distances costs; see `triplet_margin`."""
+
+    margin: Margin = 0.2
+    mining: Mining = "semi_hard"
+    squared: bool = True
+    unit: bool = True
+    violating_only: bool = False
+    swap: bool = False
+    name = "triplet_margin"
+
+    def __post_init__(self) -> None:
+        if self.mining not in get_args(Mining):
+            raise UnknownNameError("mining of triplet_margin", self.mining, get_args(Mining))
+        if self.margin == "soft" and self.mining == "all_semi_hard":
+            raise UsageError("triplet_margin: mining='all_semi_hard' ends at the margin; give a number, not 'soft'.")
+        if self.margin != "soft":
+            check_range(self.name, "margin", self.margin, low=0)
+        if self.swap and self.mining not in ("semi_hard", "batch_hard"):
+            raise UsageError(
+                f"triplet_margin: swap=True compares the positive and the negative of single triplets; it goes with "
+                f"mining='semi_hard' or 'batch_hard', not with '{self.mining}'."
+            )
+
+    @property
+    def measure(self) -> Measure:
+        """Squared distances or their roots."""
+        return "squared" if self.squared else "euclidean"
+
+    @property
+    def tables(self) -> int:
+        """Whether tables with a third axis are made, which want small blocks."""
+        in_sets = self.mining not in ("semi_hard", "batch_hard")
+        return int((in_sets and self.margin == "soft") or (self.swap and self.mining == "semi_hard"))
+
+    def costs(self, block: Block, *vectors: Tensor) -> Tally:
+        """The hinge, or its soft form, over the mined triplets."""
+        if self.mining == "semi_hard" or self.mining == "batch_hard":
+            picks = pick(block, self.mining)
+            others = Others(picks, *vectors, squared=self.squared).distances if self.swap else None
+            return self._single(gaps(block, picks, others), picks.kept)
+        if self.margin == "soft":
+            return self._tally(softly(block, self.mining))
+        return self._tally(hinges_sorted(block, self.mining, self.margin))
+
+    def pull(self, block: Block, *vectors: Tensor) -> Pull:
+        """By hand: one or none for each triplet, or the logistic function of its gap."""
+        if self.mining == "semi_hard" or self.mining == "batch_hard":
+            return self._single_pull(block, vectors)
+        if not few_slots(block):
+            return autograd_pull(self, block, ())
+        margin = None if self.margin == "soft" else self.margin
+        sums, by_positives, by_negatives = by_slots(block, self.mining, margin)
+        return Pull(self._tally(sums), by_positives, by_negatives)
+
+    def _tally(self, sums: Sums) -> Tally:
+        return Tally(sums.costs, sums.violating if self.violating_only else sums.mined)
+
+    def _single(self, gaps_: Tensor, kept: Tensor) -> Tally:
+        costs = F.softplus(gaps_) if self.margin == "soft" else F.relu(gaps_ + self.margin)
+        costs = torch.where(kept, costs, 0)
+        return Tally(costs.sum(dim=1), (costs > 0 if self.violating_only else kept).sum(dim=1))
+
+    def _single_pull(self, block: Block, vectors: tuple[Tensor, ...]) -> Pull:
+        assert self.mining == "semi_hard" or self.mining == "batch_hard"
+        picks = pick(block, self.mining)
+        others = Others(picks, *vectors, squared=self.squared) if self.swap else None
+        gaps_ = gaps(block, picks, None if others is None else others.distances)
+        slopes = gaps_.sigmoid() if self.margin == "soft" else (gaps_ + self.margin > 0).to(gaps_.dtype)
+        slopes = slopes * picks.kept
+        by_positives = torch.zeros_like(block.positives).scatter_(1, picks.slots, slopes)
+        learned: tuple[Tensor, ...] = ()
+        pushes = -slopes
+        if others is not None:
+            swapped = others.distances < block.negatives.gather(1, picks.columns)
+            learned = (others.back(torch.where(swapped, pushes, 0), vectors[0]),)
+            pushes = pushes.masked_fill(swapped, 0)
+        by_negatives = torch.zeros_like(block.negatives).scatter_add_(1, picks.columns, pushes)
+        return Pull(self._single(gaps_, picks.kept), by_positives, by_negatives, learned)
 
 
 def triplet_margin(
@@ -26,6 +114,7 @@ def triplet_margin(
     squared: bool = True,
     normalised: bool = True,
     violating_only: bool = False,
+    swap: bool = False,
 ) -> Scalar:
     """Ask that an item lies closer to one of its class than to one of another, by `margin`.
 
@@ -36,31 +125,20 @@ def triplet_margin(
 
     Which triplets: `semi_hard`, for each ordered positive pair the closest negative strictly farther than the
     positive, or, where none is farther, the farthest negative; `batch_hard`, each anchor's farthest positive and
-    closest negative; `all`, every triplet (in closed form: batch × batch memory; not with the soft margin).
+    closest negative; `all`; `hard`, those whose negative is no farther than the positive; `all_semi_hard`, those whose
+    negative is farther, but by no more than the margin. None of them writes triplets down: O(batch² · positives) time
+    or a sort of each row, O(batch) memory. The soft margin over a set stays exact, at an exponential per triplet.
+
+    `swap` takes the smaller of d(a,n) and d(p,n) for the negative's distance, after mining; for single triplets only.
 
     Schroff et al., "FaceNet", CVPR 2015, eq. 1–3, margin 0.2: our default, with a mean for its sum and the fallback,
     which it does not specify. Hermans et al. 2017: `mining="batch_hard", squared=False, normalised=False`, `"soft"`
-    optional; their BA variant is `all`, BA≠0 is `all` with `violating_only`.
+    optional; their BA variant is `all`, BA≠0 is `all` with `violating_only`. Balntas et al., BMVC 2016: `swap`.
     """
-    check_batch("triplet_margin", embeddings, labels)
-    _check_options(margin, mining)
-    x = normalise(embeddings, dtype=full(embeddings).dtype) if normalised else full(embeddings)
-    distances = squared_euclidean(x, x) if squared else euclidean(x, x)
-    positives, negatives = all_pairs(distances, *pair_masks(labels))
-    if mining == "all" and margin != "soft":
-        return _every_triplet(distances, positives, negatives, margin, violating_only)
-    if mining == "batch_hard":
-        farthest, closest = batch_hard(-distances.detach(), positives, negatives)
-        gaps = torch.where(farthest, distances, 0).sum(dim=1) - torch.where(closest, distances, 0).sum(dim=1)
-        kept = positives.any(dim=1)
-    else:
-        gaps = distances - distances.gather(1, semi_hard(-distances.detach(), positives, negatives))
-        kept = positives
-    costs = F.softplus(gaps) if margin == "soft" else F.relu(gaps + margin)
-    return mean_where(costs, kept & (costs > 0) if violating_only else kept)
+    return _swept(TripletMarginRule(margin, mining, squared, normalised, violating_only, swap), embeddings, labels)
 
 
-class TripletMargin(nn.Module):
+class TripletMargin(RowLoss):
     """Triplet margin loss with its options remembered; see `triplet_margin`."""
 
     def __init__(
@@ -71,43 +149,34 @@ class TripletMargin(nn.Module):
         squared: bool = True,
         normalised: bool = True,
         violating_only: bool = False,
+        swap: bool = False,
     ) -> None:
         super().__init__()
-        _check_options(margin, mining)
-        self.margin, self.mining = margin, mining
-        self.squared, self.normalised, self.violating_only = squared, normalised, violating_only
+        self.rule = TripletMarginRule(margin, mining, squared, normalised, violating_only, swap)
+
+    @property
+    def shareable(self) -> bool:
+        """With `swap` the rule needs the vectors themselves."""
+        return not getattr(self.rule, "swap", False)
 
     def forward(self, embeddings: Embeddings, labels: Labels) -> Scalar:
         """The loss of one batch."""
-        return triplet_margin(
-            embeddings,
-            labels,
-            margin=self.margin,
-            mining=self.mining,
-            squared=self.squared,
-            normalised=self.normalised,
-            violating_only=self.violating_only,
-        )
+        return _swept(self.rule, embeddings, labels)
 
 
-def _every_triplet(distances: Tensor, positives: Mask, negatives: Mask, margin: float, violating_only: bool) -> Scalar:
-    """The hinge over all triplets: with a row's negatives sorted, those within reach of a positive are a prefix.
-
-    Their costs sum to count · (d(a,p) + margin) - (sum of the prefix), so no triplet is ever written down.
-    """
-    ascending, order = distances.detach().masked_fill(~negatives, torch.inf).sort(dim=1)
-    reach = distances + margin
-    count = torch.searchsorted(ascending, reach.detach().contiguous())
-    prefix = F.pad(torch.where(ascending.isfinite(), distances.gather(1, order), 0).cumsum(dim=1), (1, 0))
-    total = torch.where(positives, count * reach - prefix.gather(1, count), 0).sum()
-    reached = count if violating_only else negatives.sum(dim=1, keepdim=True)
-    return total / (positives * reached).sum().clamp_min(1)
-
-
-def _check_options(margin: Margin, mining: Mining) -> None:
-    if mining not in get_args(Mining):
-        raise UnknownNameError("mining of triplet_margin", mining, get_args(Mining))
-    if margin == "soft" and mining == "all":
-        raise UsageError("triplet_margin: margin='soft' goes with mining='batch_hard' or 'semi_hard', not with 'all'.")
-    if margin != "soft":
-        check_range("triplet_margin", "margin", margin, low=0)
+def _swept(rule: Any, embeddings: Tensor, labels: Tensor) -> Scalar:
+    """The sweep; with `swap` the rule is handed all vectors, and which columns a row's slots are."""
+    if not rule.swap or not len(embeddings):
+        return sweep(rule, embeddings, labels)
+    check_batch(rule.name, embeddings, labels)
+    beside = getattr(rule, "beside", None)  # a memory's
+    keys, key_labels = (None, None) if beside is None else beside(embeddings, labels)
+    itself, dense_up_to = None if keys is None else True, settings().dense_up_to
+    groups = Groups(labels, key_labels, itself=itself, dense_up_to=dense_up_to)
+    columns = embeddings if keys is None else keys
+    vectors = normalise(columns, dtype=full(columns).dtype) if rule.unit else full(columns)
+    chosen = groups.own(slice(None)).chosen
+    if chosen is None:  # then there is a slot for each column
+        chosen = torch.arange(len(columns), device=labels.device).expand(len(labels), -1)
+    # a view, so that in a second derivative the vectors don't descend from the rows beside them
+    return run([Member(rule, (vectors,), (chosen,))], embeddings.view_as(embeddings), groups, keys)
