@@ -1,0 +1,45 @@
+"""What the losses over tuples of items declare about themselves."""
+
+from accord.losses import (
+    Angular,
+    CoSENT,
+    GeneralisedLifted,
+    Histogram,
+    LiftedStructure,
+    NPairAngular,
+    Quadruplet,
+)
+from conformance import Case
+
+TOO_LARGE = {"stays_finite_on_any_batch": "a gradient as large as float16's largest rows can't be held in float16"}
+
+CASES: tuple[Case, ...] = (
+    Case("generalised_lifted", GeneralisedLifted),
+    Case("generalised_lifted soft", lambda: GeneralisedLifted(hinge="soft", margin=0.5)),
+    Case("generalised_lifted raw", lambda: GeneralisedLifted(normalised=False), scaling=False, translation=True),
+    Case("lifted_structure", LiftedStructure),
+    Case(
+        "lifted_structure raw",
+        lambda: LiftedStructure(normalised=False),
+        scaling=False,
+        translation=True,
+        exempt=TOO_LARGE,
+    ),
+    Case("angular", Angular),
+    Case("angular 36", lambda: Angular(angle=36.0)),
+    Case(
+        "n_pair_angular",
+        NPairAngular,
+        scaling=False,
+        row_order=False,
+        empty_without_negatives=False,  # one pair costs its penalty
+        refuses_without_positives=True,
+    ),
+    Case("histogram", Histogram),
+    Case("histogram 7", lambda: Histogram(bins=7)),
+    Case("quadruplet", Quadruplet),
+    Case("quadruplet rooted", lambda: Quadruplet(squared=False)),
+    Case("quadruplet raw", lambda: Quadruplet(normalised=False), scaling=False, translation=True, exempt=TOO_LARGE),
+    Case("cosent", CoSENT),
+    Case("cosent 5", lambda: CoSENT(scale=5.0)),
+)
