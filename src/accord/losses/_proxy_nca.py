@@ -1,18 +1,57 @@
 """Proxy-NCA: each item close to the learned proxy of its class and far from the proxies of all others."""
 
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from accord.checks import check_batch, check_classes, check_range
-from accord.errors import UnknownNameError, UsageError
-from accord.geometry import cosine
-from accord.losses._shared import class_table, mean
+from accord.checks import check_range
+from accord.errors import UnknownNameError
+from accord.losses._rule import Pull, Tally
+from accord.losses._shared import class_table
+from accord.losses._tables import sweep_table
+from accord.losses._target_softmax import exponentials, own_score, target_costs, target_pull
+from accord.mining import Block, Measure
 from accord.types import Embeddings, Labels, Scalar
 
 Positive = Literal["excluded", "included"]
+
+
+@dataclass(frozen=True)
+class ProxyNCARule:
+    """What one item costs against all proxies; see `proxy_nca`."""
+
+    scale: float = 3.0
+    positive: Positive = "excluded"
+    name = "proxy_nca"
+    measure: Measure = "score"
+    unit = True
+
+    def __post_init__(self) -> None:
+        check_range(self.name, "scale", self.scale, low=0, open_low=True)
+        if self.positive not in get_args(Positive):
+            raise UnknownNameError("positive of proxy_nca", self.positive, get_args(Positive))
+
+    def costs(self, block: Block) -> Tally:
+        """The log-sum over the other proxies, or over all, less the own proxy's exponent."""
+        # -d = 2·scale²·cos - 2·scale², and the constant cancels between the two terms
+        heat = 2 * self.scale**2
+        own = heat * own_score(block)
+        if self.positive == "included":
+            return target_costs(own, block.negatives, heat)
+        return Tally((heat * block.negatives).logsumexp(dim=1) - own, torch.ones_like(own))
+
+    def pull(self, block: Block) -> Pull:
+        """By hand: a softmax, which with the own proxy excluded is that of the others alone."""
+        heat = 2 * self.scale**2
+        own = heat * own_score(block)
+        if self.positive == "included":
+            return target_pull(block, own, heat, block.negatives, heat)
+        rivals, shares, total = exponentials(block.negatives, heat)
+        by_positives = torch.full_like(block.positives, -heat)
+        return Pull(Tally(rivals - own, torch.ones_like(own)), by_positives, shares.mul_(heat / total))
 
 
 def proxy_nca(
@@ -34,17 +73,7 @@ def proxy_nca(
     open; only its square (embedding length × proxy length) acts, 1/scale² being a temperature. At scale 1 the included
     form is far too soft to be trained.
     """
-    check_batch("proxy_nca", embeddings, labels)
-    _check_options(scale, positive)
-    if len(proxies) < 2:
-        raise UsageError(f"proxy_nca: needs the proxies of at least 2 classes, not {len(proxies)}.")
-    check_classes("proxy_nca", labels, len(proxies))
-    # -d = 2·scale²·cos - 2·scale², and the constant cancels between the two terms
-    logits = 2 * scale**2 * cosine(embeddings, proxies)
-    own = labels[:, None] == torch.arange(len(proxies), device=labels.device)
-    pull = torch.where(own, logits, 0).sum(dim=1)
-    rivals = logits.masked_fill(own, -torch.inf) if positive == "excluded" else logits
-    return mean(rivals.logsumexp(dim=1) - pull)
+    return sweep_table(ProxyNCARule(scale, positive), embeddings, labels, proxies)
 
 
 class ProxyNCA(nn.Module):
@@ -63,16 +92,9 @@ class ProxyNCA(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        _check_options(scale, positive)
-        self.scale, self.positive = scale, positive
+        self.rule = ProxyNCARule(scale, positive)
         self.proxies = class_table("proxy_nca", dim=dim, classes=classes, spread=1 / 8, generator=generator)
 
     def forward(self, embeddings: Embeddings, labels: Labels) -> Scalar:
         """The loss of one batch."""
-        return proxy_nca(embeddings, labels, self.proxies, scale=self.scale, positive=self.positive)
-
-
-def _check_options(scale: float, positive: Positive) -> None:
-    check_range("proxy_nca", "scale", scale, low=0, open_low=True)
-    if positive not in get_args(Positive):
-        raise UnknownNameError("positive of proxy_nca", positive, get_args(Positive))
+        return sweep_table(self.rule, embeddings, labels, self.proxies)
