@@ -1,5 +1,6 @@
 """Cross-entropy of a linear classifier with smoothed labels: the plain classification baseline and ensemble member."""
 
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -7,12 +8,60 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from accord.checks import check_batch, check_classes, check_count, check_range
-from accord.errors import UnknownNameError, UsageError
-from accord.geometry import inner
-from accord.losses._shared import class_table, mean
+from accord.errors import UnknownNameError
+from accord.geometry import full
+from accord.losses._rule import Pull, Tally
+from accord.losses._shared import class_table
+from accord.losses._tables import sweep_table
+from accord.losses._target_softmax import own_score, target_costs, target_parts
+from accord.mining import Block, Measure
 from accord.types import Embeddings, Labels, Scalar
 
 Spread = Literal["all", "others"]
+
+
+@dataclass(frozen=True)
+class SmoothedCrossEntropyRule:
+    """What one item costs against all classes; see `smoothed_cross_entropy`.
+
+    The products are completed by the biases: `bias` of every class, `own_bias` of each row's own.
+    """
+
+    smoothing: float = 0.1
+    spread: Spread = "all"
+    name = "smoothed_cross_entropy"
+    measure: Measure = "score"
+    unit = False
+
+    def __post_init__(self) -> None:
+        check_range(self.name, "smoothing", self.smoothing, low=0, high=1, open_high=True)
+        if self.spread not in get_args(Spread):
+            raise UnknownNameError("spread of smoothed_cross_entropy", self.spread, get_args(Spread))
+
+    def costs(self, block: Block, bias: Tensor, own_bias: Tensor) -> Tally:
+        """The cross-entropy, and the own logit's lead over those that the target gives a share to."""
+        others, own = block.negatives + bias, own_score(block) + own_bias
+        tally, each = target_costs(own, others, 1.0), self._each(block)
+        total = torch.where(block.negatives.isfinite(), others, 0).sum(dim=1)
+        return tally._replace(costs=tally.costs + each * (block.negative_count * own - total))
+
+    def pull(self, block: Block, bias: Tensor, own_bias: Tensor) -> Pull:
+        """By hand: the softmax, less the target."""
+        others, own = block.negatives + bias, own_score(block) + own_bias
+        (costs, counts), by_own, by_others = target_parts(own, others, 1.0)
+        each = self._each(block)
+        if each:
+            absent = others == block.far
+            by_others.sub_(each).masked_fill_(absent, 0)
+            costs = costs + each * (block.negative_count * own - others.masked_fill_(absent, 0).sum(dim=1))
+            by_own = by_own + each * block.negative_count
+        by_positives = by_own[:, None].expand_as(block.positives)
+        return Pull(Tally(costs, counts), by_positives, by_others, (by_others.sum(dim=0), by_own))
+
+    def _each(self, block: Block) -> float:
+        """What the target gives to each other class."""
+        classes = block.negatives.shape[1]
+        return self.smoothing / (classes if self.spread == "all" else classes - 1)
 
 
 def smoothed_cross_entropy(
@@ -32,18 +81,7 @@ def smoothed_cross_entropy(
 
     Szegedy et al., CVPR 2016, section 7 (`all`, 0.1). Zabihzadeh et al., arXiv 2107.01130, train with `others`, 0.15.
     """
-    check_batch("smoothed_cross_entropy", embeddings, labels)
-    _check_options(smoothing, spread)
-    classes = len(weight)
-    if classes < 2:
-        raise UsageError(f"smoothed_cross_entropy: needs the weights of at least 2 classes, not {classes}.")
-    check_classes("smoothed_cross_entropy", labels, classes)
-    guesses = (inner(embeddings, weight) + bias).log_softmax(dim=1)
-    own = labels[:, None] == torch.arange(classes, device=labels.device)
-    right = torch.where(own, guesses, 0).sum(dim=1)
-    # over the others alone is over all with a larger share
-    share = smoothing if spread == "all" else smoothing * classes / (classes - 1)
-    return mean(-(1 - share) * right - share * guesses.mean(dim=1))
+    return _smoothed(SmoothedCrossEntropyRule(smoothing, spread), embeddings, labels, weight, bias)
 
 
 class SmoothedCrossEntropy(nn.Module):
@@ -62,22 +100,22 @@ class SmoothedCrossEntropy(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        _check_options(smoothing, spread)
-        check_count("smoothed_cross_entropy", "dim", dim)
-        self.smoothing, self.spread = smoothing, spread
-        self.weight = class_table(
-            "smoothed_cross_entropy", dim=dim, classes=classes, spread=dim**-0.5, generator=generator
-        )
+        self.rule = SmoothedCrossEntropyRule(smoothing, spread)
+        check_count(self.rule.name, "dim", dim)
+        self.weight = class_table(self.rule.name, dim=dim, classes=classes, spread=dim**-0.5, generator=generator)
         self.bias = nn.Parameter(torch.zeros(classes, device=self.weight.device))
 
     def forward(self, embeddings: Embeddings, labels: Labels) -> Scalar:
         """The loss of one batch."""
-        return smoothed_cross_entropy(
-            embeddings, labels, self.weight, self.bias, smoothing=self.smoothing, spread=self.spread
-        )
+        return _smoothed(self.rule, embeddings, labels, self.weight, self.bias)
 
 
-def _check_options(smoothing: float, spread: Spread) -> None:
-    check_range("smoothed_cross_entropy", "smoothing", smoothing, low=0, high=1, open_high=True)
-    if spread not in get_args(Spread):
-        raise UnknownNameError("spread of smoothed_cross_entropy", spread, get_args(Spread))
+def _smoothed(
+    rule: SmoothedCrossEntropyRule, embeddings: Embeddings, labels: Labels, weight: Tensor, bias: Tensor
+) -> Scalar:
+    # here and not in the sweep: a label out of range would be looked up among the biases first
+    check_batch(rule.name, embeddings, labels)
+    check_classes(rule.name, labels, len(bias))
+    biases = full(bias)
+    own = biases.index_select(0, labels.to(torch.int64))
+    return sweep_table(rule, embeddings, labels, weight, learned=(biases,), per_row=(own,))

@@ -1,0 +1,146 @@
+"""What the catalogue knows of the classification family."""
+
+from accord.recipes.loss_info import LossInfo
+
+_SCALE = "what cosines are multiplied by before the softmax"
+_ANNEALING = "weight of the plain cosine beside the margin's own; lower it step by step while training"
+_GAMMA = "sharpness: what the weighted cosines are multiplied by"
+
+LOSSES: dict[str, LossInfo] = {
+    "smoothed_cross_entropy": LossInfo(
+        "accord.losses.SmoothedCrossEntropy",
+        "classification",
+        "softmax classification with label smoothing",
+        "Szegedy et al., CVPR 2016",
+        2016,
+        ("classes",),
+        {
+            "smoothing": "share of the target that is spread evenly over classes",
+            "spread": "over which classes: `all`, or the `others` only",
+        },
+    ),
+    "centre": LossInfo(
+        "accord.losses.Centre",
+        "classification",
+        "pulls items to the learned centre of their class; goes beside a loss that separates classes",
+        "Wen, Zhang, Li, Qiao, ECCV 2016",
+        2016,
+        ("classes",),
+    ),
+    "sphere_face": LossInfo(
+        "accord.losses.SphereFace",
+        "classification",
+        "softmax by angle in which the own angle counts several times",
+        "Liu et al., CVPR 2017",
+        2017,
+        ("classes",),
+        {"margin": "how many times the own angle counts, a whole number", "annealing": _ANNEALING},
+    ),
+    "large_margin_softmax": LossInfo(
+        "accord.losses.LargeMarginSoftmax",
+        "classification",
+        "linear classifier in which the angle to the own class counts several times",
+        "Liu, Wen, Yu, Yang, ICML 2016",
+        2016,
+        ("classes",),
+        {"margin": "how many times the own angle counts, a whole number", "annealing": _ANNEALING},
+    ),
+    "ada_cos": LossInfo(
+        "accord.losses.AdaCos",
+        "classification",
+        "softmax over cosines at a sharpness that is computed, not tuned",
+        "Zhang, Zhao, Qiao, Wang, Li, CVPR 2019",
+        2019,
+        ("classes",),
+        {"dynamic": "compute the scale anew from every batch, or keep √2 · log(classes - 1)"},
+    ),
+    "ada_face": LossInfo(
+        "accord.losses.AdaFace",
+        "classification",
+        "margin fitted to image quality, which the length of an embedding tells",
+        "Kim, Jain, Liu, CVPR 2022",
+        2022,
+        ("classes",),
+        {
+            "margin": "margin, in radians and in cosines, that quality modulates",
+            "h": "how far quality reaches: a deviation from the mean length counts h",
+            "scale": _SCALE,
+            "t_alpha": "share by which each batch moves the running mean and deviation of lengths",
+        },
+    ),
+    "curricular_face": LossInfo(
+        "accord.losses.CurricularFace",
+        "classification",
+        "angular margin that turns to hard negatives as the network learns",
+        "Huang et al., CVPR 2020",
+        2020,
+        ("classes",),
+        {
+            "margin": "what is added to the own angle, in radians",
+            "scale": _SCALE,
+            "alpha": "share by which each batch moves the running mean of own cosines",
+        },
+    ),
+    "mag_face": LossInfo(
+        "accord.losses.MagFace",
+        "classification",
+        "angular margin that grows with the length of an embedding, so that length tells quality",
+        "Meng, Zhao, Huang, Zhou, CVPR 2021",
+        2021,
+        ("classes",),
+        {
+            "shortest": "length up to which the margin is the smallest",
+            "longest": "length from which on the margin is the largest",
+            "smallest": "margin of short embeddings, in radians",
+            "largest": "margin of long embeddings, in radians",
+            "regularisation": "how strongly length is rewarded",
+            "scale": _SCALE,
+        },
+    ),
+    "elastic_face": LossInfo(
+        "accord.losses.ElasticFace",
+        "classification",
+        "margin drawn anew for every item",
+        "Boutros, Damer, Kirchbuchner, Kuijper, CVPR workshops 2022",
+        2022,
+        ("classes",),
+        {
+            "margin": "mean of the margins that are drawn",
+            "deviation": "their standard deviation",
+            "scale": _SCALE,
+            "margin_on": "whether it is added to the own `angle` or taken off the own `cosine`",
+        },
+    ),
+    "dynamic_margin_arc_face": LossInfo(
+        "accord.losses.DynamicMarginArcFace",
+        "classification",
+        "angular margin that is wider for classes with fewer items",
+        "Ha, Liu, Liu, arXiv 2020",
+        2020,
+        ("classes",),
+        {
+            "counts": "how many items each class has; without them they are counted while training",
+            "smallest": "margin of the largest class, in radians",
+            "largest": "margin of the smallest class, in radians",
+            "power": "how steeply the margin falls with the size of a class",
+            "scale": _SCALE,
+        },
+    ),
+    "circle_classes": LossInfo(
+        "accord.losses.CircleClasses",
+        "classification",
+        "own cosine raised and others lowered, each at a pace that its distance from the goal sets",
+        "Sun et al., CVPR 2020",
+        2020,
+        ("classes",),
+        {"margin": "relaxation: cosines should pass 1 - margin and margin", "gamma": _GAMMA},
+    ),
+    "p2s_grad": LossInfo(
+        "accord.losses.P2SGrad",
+        "classification",
+        "cosines regressed to one and zero; nothing to be tuned",
+        "Zhang, Zhao, Yan, Qiao, Li, CVPR 2019",
+        2019,
+        ("classes",),
+    ),
+}
