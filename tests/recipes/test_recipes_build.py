@@ -9,10 +9,12 @@ import torch
 from safetensors.torch import save_file
 
 import accord
-from accord.errors import AccordError, ArtifactError, UsageError
+from accord.errors import AccordError, ArtifactError, UnknownNameError, UsageError
+from accord.losses import CrossBatchMemory, Mined
 from accord.models import build_backbone
 from accord.recipes import evaluate_run, resolve, resume_run, train_run
 from accord.recipes.build import (
+    ask_before_imports,
     build_baseline,
     build_embedder,
     build_objective,
@@ -79,6 +81,41 @@ def test_warm_proxies_point_where_their_classes_are() -> None:
     assert warm_proxies(objective, {"proxy_nca": points}, torch.tensor([0, 1])) == ["proxy_nca"]
     assert torch.allclose(torch.nn.functional.normalize(objective.proxies, dim=1), points, atol=1e-6)
     assert torch.allclose(objective.proxies.norm(dim=1), lengths)
+
+
+def test_a_loss_may_be_mined_remember_and_take_a_preset() -> None:
+    named = {"type": "contrastive", "miner": "multi_similarity", "miner_options": {"epsilon": 0.2}, "memory": 64}
+    config = resolve(file={"losses": [named, {"type": "proxy_nca", "preset": "cub"}]}, settings=("model.dim=8",))
+    objective = build_objective(config, classes=3)
+    memory = objective.members["contrastive"]
+    assert isinstance(memory, CrossBatchMemory)
+    assert isinstance(memory.loss, Mined)
+    assert memory.loss.miner.epsilon == 0.2
+    assert memory.memory.shape == (64, 8)
+    lone = resolve(
+        file={"losses": [{"type": "contrastive", "miner_options": {"epsilon": 0.2}}]}, settings=("model.dim=8",)
+    )
+    with pytest.raises(UsageError, match="no use without a miner"):
+        build_objective(lone, classes=3)
+    wrong = resolve(file={"losses": [{"type": "contrastive", "miner": "semi_hrd"}]}, settings=("model.dim=8",))
+    with pytest.raises(UnknownNameError, match="Did you mean"):
+        build_objective(wrong, classes=3)
+    table = resolve(file={"losses": [{"type": "proxy_nca", "miner": "hard"}]}, settings=("model.dim=8",))
+    with pytest.raises(UsageError, match="compares items with learned vectors"):
+        build_objective(table, classes=3)
+
+
+def test_a_foreign_loss_is_a_member_and_is_imported_again_only_with_consent() -> None:
+    config = resolve(
+        file={"losses": [{"type": "pytorch_metric_learning.losses:ProxyAnchorLoss"}]}, settings=("model.dim=8",)
+    )
+    objective = build_objective(config, classes=3)
+    assert [tuple(parameter.shape) for parameter in objective.parameters()] == [(3, 8)]
+    with pytest.raises(
+        UsageError, match=r"run's loss is code of another package, pytorch_metric(.|\n)*--allow-imports"
+    ):
+        ask_before_imports(config, allow_imports=False)
+    ask_before_imports(config, allow_imports=True)
 
 
 def test_proxies_are_drawn_from_the_seed() -> None:

@@ -7,7 +7,7 @@ from importlib import import_module
 import pytest
 import torch
 
-from accord.errors import UnknownNameError, UsageError
+from accord.errors import ResourceError, UnknownNameError, UsageError
 from accord.recipes import build_loss, describe_losses, listing
 from accord.recipes.catalog import LOSSES
 from accord.recipes.named import RECIPES
@@ -38,7 +38,49 @@ def test_every_public_loss_module_is_in_the_catalogue() -> None:
         for name in losses.__all__
         if inspect.isclass(getattr(losses, name)) and issubclass(getattr(losses, name), torch.nn.Module)
     }
-    assert modules == {info.path.rpartition(".")[2] for info in LOSSES.values()}
+    # these stand around losses
+    wrappers = {"CrossBatchMemory", "Foreign", "Mined", "RowLoss"}
+    assert modules - wrappers == {info.path.rpartition(".")[2] for info in LOSSES.values()}
+
+
+def test_there_are_at_least_forty_losses_of_every_family() -> None:
+    assert len(LOSSES) >= 40
+    assert {info.family for info in LOSSES.values()} == {"pair", "list", "proxy", "classification", "regulariser"}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_option_has_a_meaning_and_every_meaning_an_option(name: str) -> None:
+    described = next(loss for loss in describe_losses() if loss["name"] == name)
+    assert all(option["meaning"] for option in described["parameters"])
+    assert set(LOSSES[name].options) <= {option["name"] for option in described["parameters"]}
+
+
+@pytest.mark.parametrize("name", [name for name, info in LOSSES.items() if info.presets])
+def test_presets_are_options_that_may_be_changed(name: str) -> None:
+    for preset, options in LOSSES[name].presets.items():
+        assert build_loss(name, dim=8, classes=4, preset=preset)
+        option, value = next(iter(options.items()))
+        assert build_loss(name, dim=8, classes=4, preset=preset, **{option: value})
+
+
+def test_a_wrong_preset_gets_a_suggestion() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'cub'"):
+        build_loss("proxy_nca", dim=8, classes=4, preset="cup")
+    with pytest.raises(UsageError, match="presets belong to accord's own losses"):
+        build_loss("torch.nn:Identity", preset="cub")
+
+
+def test_another_package_s_loss_is_built_by_its_path() -> None:
+    loss = build_loss("pytorch_metric_learning.losses:ProxyAnchorLoss", dim=8, classes=4, margin=0.2)
+    embeddings = torch.randn(8, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    loss(embeddings, torch.arange(8) % 4).backward()
+    assert any(parameter.shape == (4, 8) for parameter in loss.parameters())
+    with pytest.raises(UnknownNameError, match="Did you mean 'TripletMarginLoss'"):
+        build_loss("pytorch_metric_learning.losses:TripletMarginLos")
+    with pytest.raises(ResourceError, match="can't be imported"):
+        build_loss("no_such_package.losses:Any")
+    with pytest.raises(UsageError, match="unexpected keyword"):
+        build_loss("pytorch_metric_learning.losses:ProxyAnchorLoss", dim=8, classes=4, wrong=1)
 
 
 def test_every_recipe_names_losses_of_the_catalogue() -> None:
@@ -60,7 +102,7 @@ def test_a_loss_with_proxies_asks_for_dim_and_classes() -> None:
         build_loss("proxy_nca")
 
 
-@pytest.mark.parametrize("kind", ["losses", "backbones", "data", "recipes", "ensembles", "metrics"])
+@pytest.mark.parametrize("kind", ["losses", "miners", "backbones", "data", "recipes", "ensembles", "metrics"])
 def test_listings_are_json_with_name_and_summary(kind: str) -> None:
     rows = json.loads(json.dumps(listing(kind)))
     assert rows
@@ -72,4 +114,6 @@ def test_a_loss_is_described_with_its_options_and_paper() -> None:
     assert described["path"] == "accord.losses.ProxyNCA"
     assert described["year"] == 2017
     assert described["needs"] == ["classes"]
-    assert {"name": "positive", "default": "excluded"} in described["parameters"]
+    positive = next(option for option in described["parameters"] if option["name"] == "positive")
+    assert positive["default"] == "excluded"
+    assert positive["meaning"]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from accord.data import Augment, AugmentOptions, ClassMap, ImageTable, PKBatches, TrainingBatches
 from accord.ensembles import Ensemble, FixedWeights
 from accord.errors import UnknownNameError, UsageError
+from accord.losses import CrossBatchMemory, Mined
 from accord.models import (
     BACKBONES,
     Embedder,
@@ -23,6 +24,7 @@ from accord.models import (
     load_weights,
 )
 from accord.recipes.catalog import build_loss
+from accord.recipes.catalog_miners import build_miner
 from accord.recipes.config import LossConfig, RunConfig
 from accord.recipes.device import pick_device
 from accord.runs import packaged_weights, read_weights
@@ -189,7 +191,15 @@ def _loss(loss: LossConfig, *, dim: int | None, classes: int, seed: int = 0) -> 
     if taken:
         raise UsageError(f"{loss.type}: '{taken[0]}' is no option here; it follows from the rest. Leave it out.")
     generator = torch.Generator().manual_seed(seed)
-    return build_loss(loss.type, dim=dim, classes=classes, generator=generator, **loss.options)
+    built = build_loss(loss.type, dim=dim, classes=classes, preset=loss.preset, generator=generator, **loss.options)
+    if loss.miner is not None:
+        built = Mined(built, build_miner(loss.miner, **loss.miner_options), generator=generator)
+    elif loss.miner_options:
+        raise UsageError(f"{loss.type}: miner_options are of no use without a miner; name one, or leave them out.")
+    if loss.memory is not None:
+        assert dim is not None, "the embedding size is chosen before anything is built"
+        built = CrossBatchMemory(built, size=loss.memory, dim=dim)
+    return built
 
 
 def _head(config: RunConfig, loss: LossConfig, width: int) -> nn.Module:
@@ -202,8 +212,11 @@ def _head(config: RunConfig, loss: LossConfig, width: int) -> nn.Module:
 
 def ask_before_imports(config: RunConfig, *, allow_imports: bool) -> None:
     """Refuse to import the code that a run's configuration names unless its user agreed to it."""
-    if ":" in config.model.backbone and not allow_imports:
+    named = {"backbone": [config.model.backbone], "loss": [loss.type for loss in config.losses]}
+    foreign = [(part, name) for part, names in named.items() for name in names if ":" in name]
+    if foreign and not allow_imports:
+        part, name = foreign[0]
         raise UsageError(
-            f"This run's backbone is code of another package, {config.model.backbone}.\n"
+            f"This run's {part} is code of another package, {name}.\n"
             "  If you trust it, say so: --allow-imports (in Python: allow_imports=True)."
         )

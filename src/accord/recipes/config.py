@@ -52,10 +52,14 @@ class ModelConfig(Section):
 class LossConfig(Section):
     """One loss: its name in the catalogue, its weight, and options handed to its constructor."""
 
-    type: str = Field(description="a name of `accord ls losses`")
+    type: str = Field(description="a name of `accord ls losses`, or package.module:factory")
     weight: Positive = 1.0
     unit: bool = Field(False, description="bring its head to unit length before the loss sees it")
     options: dict[str, Any] = Field(default_factory=dict)
+    preset: str | None = Field(None, description="take the options published for a data set: cub, cars or sop")
+    miner: str | None = Field(None, description="learn only from the pairs it keeps; a name of `accord ls miners`")
+    miner_options: dict[str, Any] = Field(default_factory=dict)
+    memory: Whole | None = Field(None, description="compare with so many embeddings of earlier batches, too")
 
 
 class EnsembleConfig(Section):
