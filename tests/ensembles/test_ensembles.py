@@ -7,6 +7,7 @@ import jaxtyping
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from accord.ensembles import Ensemble, FixedWeights, Weighting, _ensemble, test_weights
 from accord.errors import BatchError, NumericError, UnknownNameError, UsageError
@@ -147,6 +148,54 @@ def test_survives_batches_without_pairs_and_empty_ones() -> None:
 def test_never_waits_for_the_device() -> None:
     objective = make().to("meta")
     assert objective(batch()[0].to("meta"), batch()[1].to("meta")).shape == ()
+
+
+def products_in(call: Callable[[], Tensor]) -> int:
+    """How many matrix products an objective makes, forward and backward."""
+    found = 0
+
+    class Count(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            nonlocal found
+            found += function in (torch.ops.aten.mm.default, torch.ops.aten.addmm_.default)
+            return function(*args, **(kwargs or {}))
+
+    with Count():
+        call().backward()
+    return found
+
+
+def test_members_on_one_embedding_share_the_products() -> None:
+    embeddings, labels = batch()
+    members = {
+        "pairs": Contrastive(),
+        "triplets": TripletMargin(mining="all"),
+        "similar": MultiSimilarity(),
+        "n": NPair(),
+    }
+    members |= {"more": MultiSimilarity(epsilon=None)}
+    objective = make(FixedWeights(), **members)
+    alone = FixedWeights()
+    alone.bind(tuple(members))
+    together = objective(embeddings, labels)
+    apart = alone(torch.stack([loss(embeddings, labels) for loss in members.values()]))
+    torch.testing.assert_close(together, apart)
+    for one, other in zip(*(torch.autograd.grad(total, embeddings) for total in (together, apart)), strict=True):
+        torch.testing.assert_close(one, other)
+    separate = sum(
+        products_in(lambda loss=loss: loss(*batch())) for loss in members.values() if not isinstance(loss, NPair)
+    )
+    shared = products_in(lambda: objective(*batch())) - products_in(lambda: members["n"](*batch()))
+    assert shared <= separate / 2
+
+
+def test_heads_of_their_own_share_nothing() -> None:
+    embeddings, labels = batch()
+    other = embeddings.detach().flip(0).requires_grad_()
+    members = {"pairs": Contrastive(), "similar": MultiSimilarity()}
+    objective = make(FixedWeights(normalise=False, weights={"pairs": 1.0, "similar": 1.0}), **members)
+    total = objective({"pairs": embeddings, "similar": other}, labels)
+    torch.testing.assert_close(total, members["pairs"](embeddings, labels) + members["similar"](other, labels))
 
 
 def test_test_weights_are_the_shares() -> None:

@@ -10,6 +10,7 @@ from accord.checks import check_finite, describe
 from accord.ensembles._weighting import Weighting
 from accord.errors import BatchError, UsageError
 from accord.geometry import full
+from accord.losses import Member, RowLoss, sweep_all
 from accord.types import Scalar
 
 Heads = Tensor | Mapping[str, Tensor]
@@ -49,8 +50,7 @@ class Ensemble(nn.Module):
 
     def forward(self, embeddings: Heads, labels: Any) -> Scalar:
         """The weighted total of one batch."""
-        heads = self._heads(embeddings)
-        losses = {name: self._loss(name, heads[name], labels) for name in self.names}
+        losses = self._losses(self._heads(embeddings), labels)
         self.terms = {name: loss.detach() for name, loss in losses.items()}
         for name, loss in losses.items():
             check_finite(f"ensemble member '{name}'", "its loss", loss)
@@ -77,6 +77,22 @@ class Ensemble(nn.Module):
                 f"  members: {', '.join(sorted(self.names))}\n  heads:   {', '.join(sorted(embeddings)) or 'none'}"
             )
         return embeddings
+
+    def _losses(self, heads: Mapping[str, Tensor], labels: Any) -> dict[str, Tensor]:
+        """Every member's loss, in the members' order; those that sweep the same vectors do so together."""
+        found: dict[str, Tensor] = {}
+        for names in self._sharing(heads):
+            members = [Member(member.rule) for name in names if isinstance(member := self.members[name], RowLoss)]
+            found |= zip(names, sweep_all(members, heads[names[0]], labels).unbind(), strict=True)
+        return {name: found[name] if name in found else self._loss(name, heads[name], labels) for name in self.names}
+
+    def _sharing(self, heads: Mapping[str, Tensor]) -> list[list[str]]:
+        """Groups of at least two members that are held to the same rows and normalise alike."""
+        groups: dict[tuple[int, bool], list[str]] = {}
+        for name, member in self.members.items():
+            if isinstance(member, RowLoss) and member.shareable:
+                groups.setdefault((id(heads[name]), member.rule.unit), []).append(name)
+        return [names for names in groups.values() if len(names) > 1]
 
     def _loss(self, name: str, head: Tensor, labels: Any) -> Tensor:
         loss = self.members[name](head, labels)
