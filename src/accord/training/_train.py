@@ -41,8 +41,10 @@ def train(
 
     A step whose loss or gradient is not finite is undone (weights, optimiser and buffers stay bit-equal) and yielded
     with `skipped`; `patience_nonfinite` in a row raise NumericError naming the items. A batch with fewer than two
-    classes raises BatchError, or is skipped with `on_empty="skip"`. The model is put into training mode whenever it is
-    not: the caller may have evaluated in between. Modules in evaluation mode below a model in training mode stay so.
+    classes raises BatchError, or is skipped with `on_empty="skip"`; so does one without a gradient in which no class
+    has two items, which `on_empty="skip"` lets pass. An optimiser that lacks a parameter of the
+    objective is refused, for it would never learn. The model is put into training mode whenever it is not: the
+    caller may have evaluated in between. Modules in evaluation mode below a model in training mode stay so.
     """
     check_count("train", "steps", steps, low=0)
     check_count("train", "first", first, low=0)
@@ -52,13 +54,13 @@ def train(
         check_range("train", "clip_norm", clip_norm, low=0.0, open_low=True)
     if on_empty not in {"refuse", "skip"}:
         raise UsageError(f"train: on_empty must be 'refuse' or 'skip', not {on_empty!r}.")
+    _check_optimised(objective, optimizer)
     arithmetic = Arithmetic(precision, torch.device(device), optimizer)
-    loop = _Loop(model, objective, optimizer, arithmetic, Patience(patience_nonfinite), clip_norm)
-    # a generator of its own, so that wrong options are told at the call and not at the first step
-    return (
-        loop.step(number, number // steps_per_epoch, batches, schedule, skip_empty=on_empty == "skip")
-        for number in range(first, steps)
+    loop = _Loop(
+        model, objective, optimizer, arithmetic, Patience(patience_nonfinite), clip_norm, skip_empty=on_empty == "skip"
     )
+    # a generator of its own, so that wrong options are told at the call and not at the first step
+    return (loop.step(number, number // steps_per_epoch, batches, schedule) for number in range(first, steps))
 
 
 class _Loop:
@@ -72,6 +74,8 @@ class _Loop:
         arithmetic: Arithmetic,
         patience: Patience,
         clip_norm: float | None,
+        *,
+        skip_empty: bool,
     ) -> None:
         outputs = getattr(model, "outputs", None)
         if not callable(outputs):
@@ -80,6 +84,7 @@ class _Loop:
         self.objective, self.optimizer, self.arithmetic = objective, optimizer, arithmetic
         self.device, self.patience, self.clip_norm = arithmetic.device, patience, clip_norm
         self.modules = [part for part in (model, objective) if isinstance(part, nn.Module)]
+        self.skip_empty = skip_empty
         self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self.buffers = Buffers(*self.modules)
         for group in optimizer.param_groups:
@@ -91,13 +96,11 @@ class _Loop:
         epoch: int,
         batches: Batches,
         schedule: Callable[[int], float] | None,
-        *,
-        skip_empty: bool,
     ) -> Step:
         """Do one step."""
         rates = self._set_rates(1.0 if schedule is None else schedule(number))
         batch = batches(number)
-        if not _teaches(batch, number, skip_empty=skip_empty):
+        if not _teaches(batch, number, skip_empty=self.skip_empty):
             nothing = torch.zeros((), device=self.device)
             return Step(number, epoch, nothing, {"loss": nothing}, rates, nothing, skipped=True)
         for module in self.modules:
@@ -120,7 +123,9 @@ class _Loop:
         else:
             self.arithmetic.backward(loss)
             norm = gradient_norm(self.parameters, clip_norm=self.clip_norm)
-            finite = bool(loss.detach().isfinite() & norm.isfinite())
+            finite, moves = torch.stack([loss.detach().isfinite() & norm.isfinite(), norm != 0]).tolist()
+            if not moves and not self.skip_empty:
+                _check_pairs(batch, number, self.objective)
             self.arithmetic.finish(finite=finite)
         if finite:
             self.patience.count(number, None)
@@ -162,6 +167,31 @@ class _Loop:
             group["lr"] = group["initial_lr"] * factor
             rates[group.get("name", f"group {place}")] = group["lr"]
         return rates
+
+
+def _check_optimised(objective: Callable[..., Any], optimizer: Optimizer) -> None:
+    """Refuse an optimiser that leaves out something the objective wants to learn."""
+    if not isinstance(objective, nn.Module):
+        return
+    known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    missing = [name for name, value in objective.named_parameters() if value.requires_grad and id(value) not in known]
+    if missing:
+        shown = ", ".join(missing[:5]) + (" …" if len(missing) > 5 else "")
+        raise UsageError(
+            f"train: the optimizer lacks the objective's parameter {shown}, which would never learn.\n"
+            "Make it from parameter_groups(model, objective, …), or freeze the parameter by requires_grad_(False)."
+        )
+
+
+def _check_pairs(batch: Batch, number: int, objective: Callable[..., Any]) -> None:
+    """Refuse a batch that gave no gradient because no class has two items; else everything was learnt already."""
+    ascending = batch.labels.sort().values
+    if len(ascending) and not bool((ascending[1:] == ascending[:-1]).any()):
+        raise BatchError(
+            f"train: the batch of step {number} can't teach {type(objective).__name__}: no class has two items.\n"
+            f"  labels: {describe(batch.labels)}, {batch.labels[:5].tolist()} …\n"
+            "Draw at least 2 items per class (PKBatches does), or take a loss that learns classes, such as proxy_nca."
+        )
 
 
 def _teaches(batch: Batch, number: int, *, skip_empty: bool) -> bool:
