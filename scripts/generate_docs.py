@@ -1,9 +1,11 @@
-"""Generates the pages of docs/ that are tables of names and help texts; `--check` only says whether they are fresh."""
+"""Generates the pages of docs/ that are tables: names, help texts, certificates; `--check` says if they are fresh."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import certificates
 
 from accord.cli.main import COMMANDS
 from accord.recipes import describe_losses, listing
@@ -34,7 +36,7 @@ def losses_page() -> str:
             f"`{p['name']}`={p['default']}" for p in loss["parameters"] if p["name"] not in ("dim", "classes")
         )
         parts.append(f"| `{loss['name']}` | {loss['family']} | {loss['summary']} | {loss['paper']} | {options} |")
-    for kind in ("recipes", "backbones", "ensembles", "metrics", "data"):
+    for kind in ("miners", "recipes", "backbones", "ensembles", "metrics", "data"):
         parts += [f"\n## {kind.capitalize()}\n", "| name | what |", "|---|---|"]
         parts += [f"| `{row['name']}` | {row['summary']} |" for row in listing(kind)]
     return "\n".join(parts) + "\n"
@@ -48,9 +50,16 @@ def _help(*command: str) -> str:
 
 
 def main() -> int:
-    """Write the pages, or with --check compare them."""
+    """Write the pages, or with --check compare them; --certificates examines all losses first, which takes minutes."""
     stale = []
-    for name, text in {"commands.md": commands_page(), "losses.md": losses_page()}.items():
+    if "--certificates" in sys.argv:
+        certificates.measure()
+    if reason := certificates.stale([loss["name"] for loss in describe_losses()]):
+        stale.append(f"what docs/certificates.md is made from ({reason}; run scripts/docs --certificates)")
+    pages = {"commands.md": commands_page(), "losses.md": losses_page()}
+    if certificates.FOUND.is_file():
+        pages["certificates.md"] = certificates.page(NOTE)
+    for name, text in pages.items():
         path = DOCS / name
         if "--check" in sys.argv:
             if not path.is_file() or path.read_text(encoding="utf-8") != text:

@@ -12,12 +12,26 @@ _HOMES = {
     "Embedder": "accord.models",
     "ExactIndex": "accord.index",
     "build_loss": "accord.recipes",
+    "check_loss": "accord.losses",
     "evaluate": "accord.evaluation",
     "load": "accord.recipes",
+    "row_engine": "accord.losses",
     "train_run": "accord.recipes",
+    "tune": "accord.recipes",
 }
 
-__all__ = ["Embedder", "ExactIndex", "__version__", "build_loss", "evaluate", "load", "train_run"]
+__all__ = [
+    "Embedder",
+    "ExactIndex",
+    "__version__",
+    "build_loss",
+    "check_loss",
+    "evaluate",
+    "load",
+    "row_engine",
+    "train_run",
+    "tune",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,7 +48,10 @@ def check_finite(who: str, name: str, tensor: Tensor, ids: Tensor | Sequence[obj
     Looks only at tensors in main memory and outside graph compilation: elsewhere looking would stall the device, and
     the training loop checks the loss anyway.
     """
-    if tensor.device.type != "cpu" or torch.compiler.is_compiling() or bool(tensor.isfinite().all()):
+    if tensor.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    # a sum of finite numbers may overflow, but one of others is never finite: so most are cleared by a sum
+    if math.isfinite(_told(tensor.detach().sum())) or _told(tensor.isfinite().all()):
         return
     # a scalar is one row; an empty axis can't be flattened away by -1, but then everything is finite
     table = tensor.detach().reshape(tensor.shape[0] if tensor.ndim else 1, -1)
@@ -66,8 +70,11 @@ def check_classes(who: str, labels: Tensor, classes: int) -> None:
     """Refuse labels outside 0 … classes - 1, naming the first of them; looks only at labels in main memory."""
     if labels.device.type != "cpu" or torch.compiler.is_compiling():
         return
-    wrong = (labels < 0) | (labels >= classes)
-    if bool(wrong.any()):
+    if not len(labels):
+        return
+    lowest, highest = labels.aminmax()
+    if _told(lowest) < 0 or _told(highest) >= classes:
+        wrong = (labels < 0) | (labels >= classes)
         shown = ", ".join(map(str, sorted(set(labels[wrong].tolist()))[:_SHOWN]))
         raise BatchError(
             f"{who}: labels must lie in 0 … {classes - 1}, but {int(wrong.sum())} of {len(labels)} do not: {shown}.\n"
@@ -100,6 +107,12 @@ def check_count(who: str, name: str, value: object, *, low: int = 1) -> None:
     """Refuse an option that is no whole number of at least `low`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
         raise UsageError(f"{who}: {name} must be a whole number of at least {low}, not {value!r}.")
+
+
+def _told(number: Tensor) -> Any:
+    """A number in main memory. Unlike `item`, `tolist` is no operation of which a device would have to be asked."""
+    told: list[Any] = number.reshape(1).tolist()
+    return told[0]
 
 
 def _unfit(who: str, wish: str, embeddings: object, labels: object) -> str:

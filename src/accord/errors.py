@@ -7,6 +7,7 @@ AccordError                 exit code 1
 │   ├── ImageError          3   one image file, named
 │   └── BatchError          3   what was handed to a loss, miner, sampler or metric
 ├── NumericError            4   not finite, or collapsed
+├── PromiseError            1   a loss that breaks a promise every loss must keep; carries the certificate
 ├── ArtifactError           5   a run, checkpoint, index or weight file that can't be trusted or doesn't fit
 └── ResourceError           6   disk, memory, a missing package, a locked folder
 """
@@ -56,6 +57,14 @@ class NumericError(AccordError, ArithmeticError):
     """A value that is not finite, or an embedding that has collapsed."""
 
     exit_code = 4
+
+
+class PromiseError(AccordError):
+    """A loss that breaks a promise every loss must keep; `certificate` says which ones it keeps."""
+
+    def __init__(self, message: str, certificate: object = None) -> None:
+        super().__init__(message)
+        self.certificate = certificate
 
 
 class ArtifactError(AccordError):

@@ -18,51 +18,7 @@ from accord.losses import (
     TripletMargin,
     n_pair,
 )
-
-Row = list[float]
-SEEDS = range(4)
-
-
-def batch(seed: int) -> tuple[Tensor, Tensor]:
-    """Eleven unit-size items of four classes, among them a lone one."""
-    embeddings = torch.randn(11, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) / 2
-    return embeddings, torch.tensor([0, 1, 2, 0, 1, 2, 0, 3, 0, 1, 2])
-
-
-def dot(a: Row, b: Row) -> float:
-    return sum(x * y for x, y in zip(a, b, strict=True))
-
-
-def unit(a: Row) -> Row:
-    return [x / sqrt(dot(a, a)) for x in a]
-
-
-def squared(a: Row, b: Row) -> float:
-    return sum((x - y) ** 2 for x, y in zip(a, b, strict=True))
-
-
-def mean(values: list[float]) -> float:
-    return sum(values) / len(values)
-
-
-def units(embeddings: Tensor) -> list[Row]:
-    return [unit(row) for row in embeddings.tolist()]
-
-
-def agrees(objective: Callable[[Tensor, Tensor], Tensor], slow: Callable[[Tensor, list[int]], float]) -> None:
-    """Same value, and the same gradient by central differences of the slow loop."""
-    for seed in SEEDS:
-        embeddings, labels = batch(seed)
-        embeddings.requires_grad_()
-        value = objective(embeddings, labels)
-        assert value.item() == pytest.approx(slow(embeddings.detach(), labels.tolist()), rel=1e-9, abs=1e-9)
-    (gradient,) = torch.autograd.grad(value, embeddings)
-    for row, column in ((0, 0), (1, 2), (7, 3), (10, 1)):
-        step = torch.zeros_like(embeddings)
-        step[row, column] = 1e-6
-        up, down = (slow(embeddings.detach() + sign * step, labels.tolist()) for sign in (1, -1))
-        assert gradient[row, column].item() == pytest.approx((up - down) / 2e-6, rel=1e-5, abs=1e-7)
-
+from slow import Row, agrees, batch, dot, mean, squared, units
 
 @pytest.mark.parametrize("hinge", ["squared", "linear"])
 @pytest.mark.parametrize("average", ["pairs", "kinds"])

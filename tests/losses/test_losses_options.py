@@ -25,7 +25,6 @@ WRONG = (
     (lambda: Contrastive(margin=0.0), "margin must be more than 0 and at most 2, not 0.0"),
     (lambda: Contrastive(margin=float("nan")), "margin must be a finite number"),
     (lambda: TripletMargin(margin=-0.1), "margin must be at least 0"),
-    (lambda: TripletMargin(margin="soft", mining="all"), "goes with mining='batch_hard'"),
     (lambda: NPair(penalty=-1.0), "penalty must be at least 0"),
     (lambda: ProxyNCA(4, 5, scale=0.0), "scale must be more than 0"),
     (lambda: ProxyNCA(0, 5), "dim must be a whole number of at least 1"),

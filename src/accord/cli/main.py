@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 NO_MEMORY = ("can't allocate memory", "out of memory")
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-COMMANDS = ("train", "evaluate", "embed", "search", "serve", "report", "ls", "validate", "doctor")
+COMMANDS = ("train", "evaluate", "embed", "search", "serve", "report", "ls", "validate", "check-loss", "doctor")
 
 app = typer.Typer(
     name="accord",
@@ -45,7 +45,7 @@ def _root(
 
 
 for _name in COMMANDS:
-    _module = import_module(f"accord.cli.{_name}")
+    _module = import_module(f"accord.cli.{_name.replace('-', '_')}")
     app.command(_name)(_module.command)
 
 

@@ -1,0 +1,43 @@
+"""Every loss of the catalogue becomes one compiled graph with the value and gradient it has without.
+
+In one process of its own: here every function is wrapped by annotation checks, which no compiler can look through.
+"""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from accord.recipes.catalog import LOSSES
+
+CODE = """
+import json, sys, torch
+from functools import partial
+from accord.losses._promises import COMPILED
+from accord.losses._subject import Subject
+from accord.recipes.catalog import build_loss
+torch.set_num_threads(1)
+found = {}
+for name in json.loads(sys.argv[1]):
+    subject = Subject(name, partial(build_loss, name, dim=6, classes=5), ours=True)
+    try:
+        COMPILED["compiles_into_one_graph"](subject)
+        found[name] = ""
+    except Exception as error:
+        found[name] = str(error)
+print(json.dumps(found))
+"""
+pytestmark = pytest.mark.xdist_group("compile")
+
+
+@pytest.fixture(scope="module")
+def faults() -> dict[str, str]:
+    run = [sys.executable, "-W", "ignore", "-c", CODE, json.dumps(list(LOSSES))]
+    found: dict[str, str] = json.loads(subprocess.run(run, capture_output=True, text=True, check=True).stdout)
+    return found
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_compiles_into_one_graph(name: str, faults: dict[str, str]) -> None:
+    assert faults[name] == ""
