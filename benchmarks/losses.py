@@ -8,7 +8,8 @@ One thread. Each row runs in a child of its own: forward + backward of both side
 time (fewer where the peer needs more than a minute, then said so), then the peak extra memory of one run of each side.
 The floor is the time of the matrix products alone (three of 2·B²·d operations, or two of 2·B·C·d and one more for
 tables), at the rate of this machine's product measured in the same child. `--path onednn` takes the path that
-`accord.tune()` may choose. Results go to benchmarks/losses.jsonl, one line per row.
+`accord.tune()` may choose. Results go to benchmarks/losses.jsonl, one line per row; `--results`
+takes another name, for two processes at a time.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-RESULTS = Path(__file__).with_suffix(".jsonl")
+HERE = Path(__file__).parent
 PAIR_SIZES = (32, 128, 1024, 4096)
 TABLE_SIZES = (32, 128, 1024, 4096)
 CLASS_COUNTS = (100, 11318)
@@ -107,12 +108,14 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="measure finished rows again")
     parser.add_argument("--path", default="default", choices=["default", "onednn"])
     parser.add_argument("--table", action="store_true", help="print the tables and stop")
+    parser.add_argument("--results", default="losses.jsonl", help="file beside this one to which results go")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         print(json.dumps(measure(json.loads(arguments.child))))
         return
-    done = {key(row): row for row in map(json.loads, RESULTS.read_text().splitlines())} if RESULTS.exists() else {}
+    results = HERE / arguments.results
+    done = _read([results]) if results.exists() else {}
     if not arguments.table:
         wanted = [{**row, "path": arguments.path} for row in rows()]
         wanted = [row for row in wanted if arguments.only in row["name"] + " " + row["kind"]]
@@ -120,9 +123,13 @@ def main() -> None:
         for place, row in enumerate(wanted, 1):
             if key(row) not in done or arguments.again:
                 done[key(row)] = _in_child(row)
-                RESULTS.write_text("".join(json.dumps(row) + "\n" for row in done.values()))
+                results.write_text("".join(json.dumps(row) + "\n" for row in done.values()))
                 print(f"{place}/{len(wanted)} {_line(done[key(row)])}", flush=True)
-    print(tables(list(done.values())))
+    print(tables(list(_read(sorted(HERE.glob("losses*.jsonl"))).values())))
+
+
+def _read(files: list[Path]) -> dict[tuple, dict]:
+    return {key(row): row for file in files for row in map(json.loads, file.read_text().splitlines())}
 
 
 def _in_child(row: dict) -> dict:
@@ -351,7 +358,7 @@ def _class_table(found: list[dict]) -> str:
 
 def _rest(found: list[dict]) -> str:
     lines = [
-        f"Eight losses on one embedding, B=2048, d={row['dim']}: ×{row['peer_ms'] / row['ours_ms']:.1f} against one by one."
+        f"Eight losses on one embedding, B=2048, d={row['dim']}: ×{row['peer_ms'] / row['ours_ms']:.1f} against them alone."
         for row in found
         if row["kind"] == "ensemble" and "ours_ms" in row
     ]

@@ -163,15 +163,6 @@ class Objective(Protocol):
 
 
 @runtime_checkable
-class Miner(Protocol):
-    """Chooses which pairs of a block of rows a loss may use."""
-
-    def __call__(self, similarities: Tensor, positives: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
-        """Which of the positives and of the negatives, (row, column) masks, may be used."""
-        ...
-
-
-@runtime_checkable
 class Index(Protocol):
     """Finds the nearest items of a gallery."""
 

@@ -9,18 +9,10 @@ import loss_cases_proxies
 import loss_cases_regularisers
 import loss_cases_tuples
 import loss_cases_weighted
-from accord.losses import Contrastive, MultiSimilarity
 from accord.recipes.catalog import LOSSES
-from conformance import COMPILED, PROMISES, Case
-
-PAIRS = {"empty_without_positives": False, "empty_without_negatives": False}
+from conformance import PROMISES, Case
 
 CASES = (
-    Case("contrastive", lambda: Contrastive(margin=1.5), **PAIRS),
-    Case("contrastive linear", lambda: Contrastive(hinge="linear", margin=1.5), **PAIRS),
-    Case("contrastive by kinds", lambda: Contrastive(average="kinds", margin=1.5), **PAIRS),
-    Case("multi-similarity", MultiSimilarity),
-    Case("multi-similarity unmined", lambda: MultiSimilarity(epsilon=None, beta=40.0)),
     *loss_cases_pairs.CASES,
     *loss_cases_tuples.CASES,
     *loss_cases_weighted.CASES,

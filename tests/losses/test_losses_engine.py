@@ -11,7 +11,8 @@ from torch import Tensor
 
 from accord.errors import BatchError, UnknownNameError, UsageError
 from accord.losses import Contrastive, MultiSimilarity, contrastive, multi_similarity, proxy_nca
-from accord.losses._engine import Member, sweep, sweep_all
+from accord.losses._engine import sweep, sweep_all
+from accord.losses._plan import Member
 from accord.losses._products import choose_product_path, product_path
 from accord.losses._rule import Tally
 from accord.losses._settings import row_engine, settings
@@ -253,6 +254,26 @@ def test_nothing_costs_nothing_and_carries_a_gradient() -> None:
     ):
         assert value == 0
         value.backward()
+
+
+def test_a_memory_s_columns_cost_no_product() -> None:
+    embeddings, labels = labelled("random")
+    memory = random(30, 5, seed=9)
+
+    @dataclass(frozen=True)
+    class Remembering(Even):
+        """The even rule with a memory beside the batch."""
+
+        mutual: bool = False
+
+        def beside(self, rows: Tensor, row_labels: Tensor) -> tuple[Tensor, Tensor]:
+            return torch.cat([rows, memory]), torch.cat([row_labels, torch.arange(30) % 9])
+
+    with row_engine(plain=True):
+        plain = both(lambda x: sweep(Remembering(), x, labels), embeddings)
+    for block_bytes in (1, 700, 10**6):
+        with listed(block_bytes):
+            same(both(lambda x: sweep(Remembering(), x, labels), embeddings), plain)
 
 
 def test_no_batch_times_batch_numbers_are_kept() -> None:

@@ -20,6 +20,7 @@ from accord.losses import (
 )
 from slow import Row, agrees, batch, dot, mean, squared, units
 
+
 @pytest.mark.parametrize("hinge", ["squared", "linear"])
 @pytest.mark.parametrize("average", ["pairs", "kinds"])
 def test_contrastive_is_a_pull_on_positives_and_a_hinge_on_negatives(hinge: str, average: str) -> None:

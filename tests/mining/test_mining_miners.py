@@ -9,9 +9,10 @@ from torch import Tensor
 
 from accord.errors import UnknownNameError, UsageError
 from accord.geometry import cosine
-from accord.losses._engine import Member, Plan, Work
+from accord.losses._plan import Member, Plan
 from accord.losses._rule import Tally
 from accord.losses._settings import row_engine
+from accord.losses._work import Work
 from accord.mining import (
     AllPairs,
     AngularPairs,

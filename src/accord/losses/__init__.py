@@ -19,7 +19,7 @@ from accord.losses._decoupled_contrastive import DecoupledContrastive, decoupled
 from accord.losses._dynamic_margin_arc_face import DynamicMarginArcFace, dynamic_margin_arc_face
 from accord.losses._elastic_face import ElasticFace, elastic_face
 from accord.losses._embedding_norm import EmbeddingNorm, embedding_norm
-from accord.losses._engine import Member, sweep, sweep_all
+from accord.losses._engine import sweep, sweep_all
 from accord.losses._fast_ap import FastAP, fast_ap
 from accord.losses._foreign import Foreign
 from accord.losses._generalised_lifted import GeneralisedLifted, generalised_lifted
@@ -38,6 +38,7 @@ from accord.losses._nca import NCA, nca
 from accord.losses._normalised_softmax import NormalisedSoftmax, normalised_softmax
 from accord.losses._nt_xent import NTXent, nt_xent
 from accord.losses._p2s_grad import P2SGrad, p2s_grad
+from accord.losses._plan import Member
 from accord.losses._pnp import PNP, pnp
 from accord.losses._products import ProductPath, choose_product_path, product_path, times
 from accord.losses._proxy_anchor import ProxyAnchor, proxy_anchor

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from accord.checks import check_batch, check_range
 from accord.geometry import full
 from accord.losses._angular_walk import Walk
-from accord.losses._engine import no_autocast
+from accord.losses._plan import no_autocast
 from accord.losses._settings import settings
 from accord.losses._vectors import Vectors, tiny_length
 from accord.mining import Groups

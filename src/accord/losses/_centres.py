@@ -10,8 +10,8 @@ from torch.utils.checkpoint import checkpoint
 from accord.checks import describe
 from accord.errors import UsageError
 from accord.geometry import full, normalise
-from accord.losses._engine import no_autocast
 from accord.losses._measured import Sides, measured
+from accord.losses._plan import no_autocast
 from accord.types import Scalar
 
 PART_BYTES = 8 * 2**20  # so much of a table is compared at once

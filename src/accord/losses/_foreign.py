@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from accord.checks import check_batch, describe
 from accord.errors import AccordError, BatchError, UsageError
 from accord.geometry import full
-from accord.losses._engine import no_autocast
+from accord.losses._plan import no_autocast
 from accord.mining import mined_pairs
 from accord.types import Embeddings, Labels, Scalar
 

@@ -9,7 +9,8 @@ from torch import Tensor
 from accord.checks import check_batch, check_finite, describe
 from accord.errors import BatchError
 from accord.geometry import full
-from accord.losses._engine import Member, no_autocast, run
+from accord.losses._engine import run
+from accord.losses._plan import Member, no_autocast
 from accord.losses._rule import Rule
 from accord.losses._settings import settings
 from accord.losses._shared import mean, mean_where

@@ -3,8 +3,9 @@
 import torch.nn.functional as F
 from torch import nn
 
-from accord.losses._engine import Member, sweep_all
+from accord.losses._engine import sweep_all
 from accord.losses._pair_means import PairMeanRule
+from accord.losses._plan import Member
 from accord.types import Embeddings, Labels, Scalar
 
 MOMENTS = Member(PairMeanRule("spread_out", "negative", 1)), Member(PairMeanRule("spread_out", "negative", 2))

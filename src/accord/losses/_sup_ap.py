@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from accord.checks import check_range
-from accord.losses._engine import Member, sweep, sweep_all
+from accord.losses._engine import sweep, sweep_all
+from accord.losses._plan import Member
 from accord.losses._ranks import Above, Ranking, above, ranking
 from accord.losses._rule import Pull, Tally
 from accord.mining import Block, Measure

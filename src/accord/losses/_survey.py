@@ -9,10 +9,12 @@ from torch import Tensor
 
 from accord.checks import check_batch
 from accord.geometry import full
-from accord.losses._engine import Member, Plan, Work, autograd_pull, check_keys, no_autocast, nothing_from, plain_block
+from accord.losses._engine import check_keys, plain_block
+from accord.losses._plan import Member, Plan, no_autocast, nothing_from
 from accord.losses._rule import Pull, SurveyRule, Tally
 from accord.losses._settings import settings
 from accord.losses._vectors import tiny_length
+from accord.losses._work import Work, autograd_pull
 from accord.mining import Block, Groups
 from accord.types import Embeddings, Labels, Scalar
 

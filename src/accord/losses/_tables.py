@@ -7,7 +7,8 @@ from torch import Tensor
 
 from accord.checks import check_batch, check_classes, check_finite, describe
 from accord.errors import BatchError, UsageError
-from accord.losses._engine import Member, nothing_from, run
+from accord.losses._engine import run
+from accord.losses._plan import Member, nothing_from
 from accord.losses._rule import Rule
 from accord.losses._settings import settings
 from accord.mining import Groups, TableGroups

@@ -10,12 +10,14 @@ from torch import Tensor
 from accord.checks import check_batch, check_range
 from accord.errors import UnknownNameError, UsageError
 from accord.geometry import full, normalise
-from accord.losses._engine import Member, autograd_pull, run, sweep
+from accord.losses._engine import run, sweep
+from accord.losses._plan import Member
 from accord.losses._row_loss import RowLoss
 from accord.losses._rule import Pull, Tally
 from accord.losses._settings import settings
 from accord.losses._triplet_picks import Others, gaps, pick
 from accord.losses._triplet_sets import Sums, by_slots, few_slots, hinges_sorted, softly
+from accord.losses._work import autograd_pull
 from accord.mining import Block, Groups, Measure
 from accord.types import Embeddings, Labels, Scalar
 

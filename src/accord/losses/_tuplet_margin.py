@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from accord.checks import check_range
-from accord.losses._engine import Member, sweep, sweep_all
+from accord.losses._engine import sweep, sweep_all
 from accord.losses._pair_means import PairMeanRule
+from accord.losses._plan import Member
 from accord.losses._rule import Pull, Rule, Tally
 from accord.losses._sums import softmax_
 from accord.mining import Block, Measure

@@ -7,8 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from accord.errors import UsageError
-from accord.losses._engine import autograd_pull
 from accord.losses._rule import HandRule, Pull, Rule, SurveyRule, Tally
+from accord.losses._work import autograd_pull
 from accord.mining import Block, Measure, Miner
 from accord.types import Embeddings, Labels, Scalar
 
