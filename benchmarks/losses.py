@@ -358,7 +358,7 @@ def _class_table(found: list[dict]) -> str:
 
 def _rest(found: list[dict]) -> str:
     lines = [
-        f"Eight losses on one embedding, B=2048, d={row['dim']}: ×{row['peer_ms'] / row['ours_ms']:.1f} against them alone."
+        f"Eight losses on one embedding, B=2048, d={row['dim']}: ×{row['peer_ms'] / row['ours_ms']:.1f} against each alone."
         for row in found
         if row["kind"] == "ensemble" and "ours_ms" in row
     ]

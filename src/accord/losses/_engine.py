@@ -17,7 +17,7 @@ from accord.geometry import full
 from accord.losses._measured import Sides, as_block, measured
 from accord.losses._plan import Member, Plan, no_autocast, nothing_from
 from accord.losses._rule import Rule
-from accord.losses._settings import settings
+from accord.losses._settings import dense_up_to, settings
 from accord.losses._vectors import tiny_length
 from accord.losses._work import Work
 from accord.mining import Block, Groups, Measure, TableGroups
@@ -48,7 +48,7 @@ def sweep(
     check_keys(rule.name, embeddings, keys, key_labels)
     member = Member(rule, tuple(learned), tuple(per_row))
     groups = Groups(
-        labels, key_labels, itself=itself, triangle=getattr(rule, "mutual", False), dense_up_to=settings().dense_up_to
+        labels, key_labels, itself=itself, triangle=getattr(rule, "mutual", False), dense_up_to=dense_up_to(rule)
     )
     return run([member], embeddings, groups, keys, live=live)
 
@@ -57,7 +57,8 @@ def sweep_all(members: Sequence[Member], embeddings: Embeddings, labels: Labels)
     """The losses of several rules on the same embeddings, which must agree on `unit`; products are computed once."""
     check_batch(" and ".join(member.rule.name for member in members), embeddings, labels)
     mutual = all(getattr(member.rule, "mutual", False) for member in members)
-    return run(members, embeddings, Groups(labels, triangle=mutual, dense_up_to=settings().dense_up_to), None)
+    least = min(dense_up_to(member.rule) for member in members)
+    return run(members, embeddings, Groups(labels, triangle=mutual, dense_up_to=least), None)
 
 
 def run(

@@ -80,5 +80,5 @@ def nothing_from(tensors: Sequence[Tensor]) -> Scalar:
 
 def no_autocast(device_type: str) -> AbstractContextManager[object]:
     """Inside, products keep their precision."""
-    known = torch.amp.is_autocast_available(device_type)
+    known = torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
     return torch.autocast(device_type, enabled=False) if known else nullcontext()

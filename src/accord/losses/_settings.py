@@ -11,6 +11,9 @@ from accord.checks import check_count
 from accord.mining import DENSE_UP_TO
 
 
+SLOTTED_UP_TO = 40 * 40
+
+
 class Settings(NamedTuple):
     """`block_bytes` is the size of one row × column table; a loss keeps a few of them at a time.
 
@@ -23,6 +26,13 @@ class Settings(NamedTuple):
 
 
 _SETTINGS: ContextVar[Settings] = ContextVar("accord_row_engine", default=Settings())  # noqa: B039
+
+
+def dense_up_to(rule: object) -> int:
+    """Up to how many pairs labels are compared for a rule: none if its cost grows with the slots."""
+    slotted = getattr(rule, "slotted", False) or getattr(rule, "tables", 0)
+    here = settings().dense_up_to
+    return min(here, SLOTTED_UP_TO) if slotted and here <= DENSE_UP_TO else here
 
 
 def settings() -> Settings:

@@ -12,7 +12,7 @@ from accord.geometry import full
 from accord.losses._engine import check_keys, plain_block
 from accord.losses._plan import Member, Plan, no_autocast, nothing_from
 from accord.losses._rule import Pull, SurveyRule, Tally
-from accord.losses._settings import settings
+from accord.losses._settings import dense_up_to, settings
 from accord.losses._vectors import tiny_length
 from accord.losses._work import Work, autograd_pull
 from accord.mining import Block, Groups
@@ -35,7 +35,7 @@ def survey(
     tensors = [*learned, *per_row]
     if not len(embeddings) or (keys is not None and not len(keys)):
         return nothing_from([embeddings, *tensors] if keys is None else [embeddings, keys, *tensors])
-    groups = Groups(labels, key_labels, triangle=getattr(rule, "mutual", False), dense_up_to=settings().dense_up_to)
+    groups = Groups(labels, key_labels, triangle=getattr(rule, "mutual", False), dense_up_to=dense_up_to(rule))
     tiny = tiny_length(embeddings), tiny_length(embeddings if keys is None else keys)
     plan = Plan((Member(_Reading(rule), tuple(learned), tuple(per_row)),), groups, *tiny)
     rows, columns = full(embeddings), None if keys is None else full(keys)
@@ -113,7 +113,7 @@ class _Reading:
 
     def __init__(self, rule: SurveyRule) -> None:
         self.rule, self.name, self.measure, self.unit = rule, rule.name, rule.measure, rule.unit
-        self.tables = getattr(rule, "tables", 0)
+        self.tables, self.slotted = getattr(rule, "tables", 0), getattr(rule, "slotted", False)
         self.found: list[Tensor] = []
 
     def costs(self, block: Block, *learned: Tensor) -> Tally:
@@ -128,7 +128,7 @@ class _Unreading:
 
     def __init__(self, rule: SurveyRule, by_statistics: Tensor) -> None:
         self.rule, self.name, self.measure, self.unit = rule, rule.name, rule.measure, rule.unit
-        self.tables = getattr(rule, "tables", 0)
+        self.tables, self.slotted = getattr(rule, "tables", 0), getattr(rule, "slotted", False)
         self.by_statistics = by_statistics
 
     def costs(self, block: Block, *learned: Tensor) -> Tally:

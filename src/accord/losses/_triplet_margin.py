@@ -14,7 +14,7 @@ from accord.losses._engine import run, sweep
 from accord.losses._plan import Member
 from accord.losses._row_loss import RowLoss
 from accord.losses._rule import Pull, Tally
-from accord.losses._settings import settings
+from accord.losses._settings import dense_up_to
 from accord.losses._triplet_picks import Others, gaps, pick
 from accord.losses._triplet_sets import Sums, by_slots, few_slots, hinges_sorted, softly
 from accord.losses._work import autograd_pull
@@ -36,6 +36,7 @@ class TripletMarginRule:
     violating_only: bool = False
     swap: bool = False
     name = "triplet_margin"
+    slotted = True
 
     def __post_init__(self) -> None:
         if self.mining not in get_args(Mining):
@@ -173,8 +174,8 @@ def _swept(rule: Any, embeddings: Tensor, labels: Tensor) -> Scalar:
     check_batch(rule.name, embeddings, labels)
     beside = getattr(rule, "beside", None)  # a memory's
     keys, key_labels = (None, None) if beside is None else beside(embeddings, labels)
-    itself, dense_up_to = None if keys is None else True, settings().dense_up_to
-    groups = Groups(labels, key_labels, itself=itself, dense_up_to=dense_up_to)
+    itself, most = None if keys is None else True, dense_up_to(rule)
+    groups = Groups(labels, key_labels, itself=itself, dense_up_to=most)
     columns = embeddings if keys is None else keys
     vectors = normalise(columns, dtype=full(columns).dtype) if rule.unit else full(columns)
     chosen = groups.own(slice(None)).chosen

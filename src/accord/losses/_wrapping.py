@@ -52,6 +52,11 @@ class AroundRule:
         return getattr(self.rule, "tables", 0)
 
     @property
+    def slotted(self) -> bool:
+        """Whether the rule's cost grows with the slots."""
+        return bool(getattr(self.rule, "slotted", False))
+
+    @property
     def beside(self) -> Any:
         """What a memory below adds."""
         return getattr(self.rule, "beside", None)

@@ -9,7 +9,8 @@ from torch import Tensor
 from accord.types import Labels
 
 DENSE_SHARE = 8  # own-class columns are listed by number while the largest class fills less than 1/8 of a row
-DENSE_UP_TO = 64 * 64  # so few pairs are compared at once
+DENSE_UP_TO = 128 * 128  # so few pairs are compared at once
+WORTH_A_TRIANGLE = 4  # times as many pairs are needed before meeting each once saves anything
 NOBODY = torch.iinfo(torch.int64).min  # the label of a memory's empty place
 
 
@@ -56,7 +57,7 @@ class Groups:
         self.itself = key_labels is None if itself is None else itself
         self.triangle = triangle and self.itself and key_labels is None
         self.rows, self.columns = len(labels), len(keys)
-        self.triangle = self.triangle and self.rows * self.columns > dense_up_to
+        self.triangle = self.triangle and self.rows * self.columns > WORTH_A_TRIANGLE * dense_up_to
         self.absent = (keys == NOBODY) if self.itself and key_labels is not None else None
         self._start: Tensor | None = None
         self._totals: tuple[Tensor, Tensor] | None = None
