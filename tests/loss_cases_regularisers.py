@@ -4,8 +4,7 @@ from accord.losses import CentreDecorrelation, EmbeddingNorm, Koleo, SpreadOut, 
 from conformance import Case
 
 ALWAYS = {"empty_without_positives": False, "empty_without_negatives": False}
-STEEP = {"stays_finite_on_any_batch": "the gradient grows with the cube of lengths and leaves half precision"}
-AXES = {**ALWAYS, "scaling": False, "rotation": False, "translation": True, "exempt": STEEP}
+AXES = {**ALWAYS, "scaling": False, "rotation": False, "translation": True}
 CENTRES = {"empty_without_positives": False}
 
 CASES = (

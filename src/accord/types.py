@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Integer, UInt8
 from torch import Tensor
 
 Embeddings = Float[Tensor, "item dim"]
-Labels = Int[Tensor, " item"]
+Labels = Integer[Tensor, " item"]
 Scalar = Float[Tensor, ""]
 Mask = Bool[Tensor, "row column"]
 Images = UInt8[Tensor, "batch channel height width"]

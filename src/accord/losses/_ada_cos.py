@@ -121,7 +121,8 @@ class AdaCos(nn.Module):
         if self.scale is None:
             return ada_cos(embeddings, labels, self.weight)
         if self.training:
-            self.scale.copy_(next_ada_cos_scale(embeddings, labels, self.weight, self.scale))
+            # a new tensor and not a change of the old one, which a compiled graph would lose
+            self.scale = next_ada_cos_scale(embeddings, labels, self.weight, self.scale).to(self.scale.dtype)
         # a copy, for the next batch writes to the buffer, maybe before this one's gradient is wanted
         return ada_cos(embeddings, labels, self.weight, self.scale.clone())
 

@@ -119,8 +119,9 @@ class AdaFace(nn.Module):
         found = lengths(embeddings)
         if self.training and len(found) > 1:
             now = found.to(self.mean.dtype)
-            self.mean.lerp_(now.mean(), self.t_alpha)
-            self.deviation.lerp_(now.std(), self.t_alpha)
+            # a new tensor and not a change of the old one, which a compiled graph would lose
+            self.mean = self.mean.lerp(now.mean(), self.t_alpha)
+            self.deviation = self.deviation.lerp(now.std(), self.t_alpha)
         return _ada(self.rule, embeddings, labels, self.weight, found, self.mean, self.deviation)
 
 

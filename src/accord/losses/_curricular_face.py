@@ -120,4 +120,5 @@ class CurricularFace(nn.Module):
             own = self.weight.index_select(0, labels.to(torch.int64))
             x = normalise(embeddings, dtype=full(embeddings).dtype)
             cosines = (x * normalise(own, dtype=full(own).dtype)).sum(dim=1)
-            self.t.lerp_(cosines.mean().to(self.t.dtype), self.alpha)
+            # a new tensor and not a change of the old one, which a compiled graph would lose
+            self.t = self.t.lerp(cosines.mean().to(self.t.dtype), self.alpha)

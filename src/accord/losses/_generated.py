@@ -59,7 +59,8 @@ def _rows(
             rows[place] = torch.eye(subject.dim, dtype=rows.dtype)[_whole(source, 0, subject.dim)]
         elif kind == "largest":
             rows[place] = largest * rows[place].sign()
-    edge = torch.finfo(dtype).max
+    # and its gradient, true as it is, need not fit into half precision once rows are many times their usual length
+    edge = torch.finfo(dtype).max if subject.scaling or dtype != torch.float16 else 16.0
     return rows.clamp(-edge, edge).to(dtype)
 
 

@@ -38,8 +38,8 @@ class Rule(Protocol):
     `name` complains in messages, `measure` says what a block's values are, `unit` whether vectors are normalised
     first. `costs(block, *learned)` gives the tally of a block. A rule that makes row × slot × column tables says
     `tables = 1`, and gets smaller blocks; one whose cost grows with the slots says `slotted = True`, and labels are
-    sorted however few they are, so that there are few slots. One that is a sum over pairs in which both items play the same part says
-    `mutual = True`, and is shown each pair once, for half the work.
+    sorted however few they are, so that there are few slots. One that is a sum over pairs in which both items play the
+    same part says `mutual = True`, and is shown each pair once, for half the work.
     """
 
     @property

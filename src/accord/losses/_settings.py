@@ -10,7 +10,6 @@ import torch
 from accord.checks import check_count
 from accord.mining import DENSE_UP_TO
 
-
 SLOTTED_UP_TO = 40 * 40
 
 
