@@ -5,7 +5,7 @@
     python benchmarks/losses.py --table          # only print the tables of docs/benchmarks.md
 
 One thread. Each row runs in a child of its own: forward + backward of both sides interleaved, medians of 21 runs of CPU
-time (fewer where the peer needs more than a minute, then said so), then the peak extra memory of one run of each side.
+time (fewer where a side needs more than 40 seconds, then said so), then the peak extra memory of one run of each side.
 The floor is the time of the matrix products alone (three of 2·B²·d operations, or two of 2·B·C·d and one more for
 tables), at the rate of this machine's product measured in the same child. `--path onednn` takes the path that
 `accord.tune()` may choose. Results go to benchmarks/losses.jsonl, one line per row; `--results`
@@ -247,7 +247,7 @@ def _times(sides: dict, x, y) -> dict:
     spent = dict.fromkeys(sides, 0.0)
     for _ in range(21 + 2):
         for name, side in sides.items():
-            if name in errors or (spent[name] > 60 and len(seconds[name]) > 3):
+            if name in errors or (spent[name] > 40 and len(seconds[name]) > 3):
                 continue
             try:
                 seconds[name].append(_run(side, x, y))
@@ -358,7 +358,7 @@ def _class_table(found: list[dict]) -> str:
 
 def _rest(found: list[dict]) -> str:
     lines = [
-        f"Eight losses on one embedding, B=2048, d={row['dim']}: ×{row['peer_ms'] / row['ours_ms']:.1f} against each alone."
+        f"Eight losses at once, B=2048, d={row['dim']}: ×{row['peer_ms'] / row['ours_ms']:.1f} against one by one."
         for row in found
         if row["kind"] == "ensemble" and "ours_ms" in row
     ]

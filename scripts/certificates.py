@@ -43,6 +43,7 @@ _WEIGHTS = dict.fromkeys(
 _NORMS = {"has_the_gradient_of_its_value": "margins follow the lengths of embeddings, which count as constants"}
 EXEMPT: dict[str, dict[str, str]] = {
     "circle": _WEIGHTS,
+    "dynamic_soft_margin": _WEIGHTS,
     "circle_classes": _WEIGHTS,
     "ada_cos": _WEIGHTS,
     "curricular_face": _WEIGHTS,

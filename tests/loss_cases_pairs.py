@@ -58,5 +58,5 @@ CASES = (
     Case("nca expected", lambda: NCA(goal="expected", scale=0.5), scaling=False, translation=True),
     Case("nca normalised", lambda: NCA(scale=10.0, normalised=True)),
     Case("multi-similarity", MultiSimilarity),
-    Case("multi-similarity unmined", lambda: MultiSimilarity(epsilon=None, beta=40.0)),
+    Case("multi-similarity unmined", lambda: MultiSimilarity(epsilon=None, beta=40.0), **PAIRS),
 )

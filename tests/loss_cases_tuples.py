@@ -1,8 +1,12 @@
-"""What the losses over tuples of items declare about themselves."""
+"""What the losses over tuples of items declare about themselves.
+
+Those that keep statistics are examined as they evaluate, with their state frozen.
+"""
 
 from accord.losses import (
     Angular,
     CoSENT,
+    DynamicSoftMargin,
     GeneralisedLifted,
     Histogram,
     LiftedStructure,
@@ -10,6 +14,8 @@ from accord.losses import (
     Quadruplet,
 )
 from conformance import Case
+
+WEIGHED = "a triplet's weight counts as a constant in the gradient"
 
 CASES: tuple[Case, ...] = (
     Case("generalised_lifted", GeneralisedLifted),
@@ -39,4 +45,10 @@ CASES: tuple[Case, ...] = (
     Case("quadruplet raw", lambda: Quadruplet(normalised=False), scaling=False, translation=True),
     Case("cosent", CoSENT),
     Case("cosent 5", lambda: CoSENT(scale=5.0)),
+    Case(
+        "dynamic_soft_margin",
+        lambda: DynamicSoftMargin().eval(),
+        gradcheck=WEIGHED,
+        differentiable_twice=False,
+    ),
 )

@@ -196,7 +196,7 @@ def test_multi_similarity_weighs_mined_pairs(epsilon: float | None) -> None:
         for a in items:
             positives = [dot(x[a], x[j]) for j in items if labels[j] == labels[a] and j != a]
             negatives = [dot(x[a], x[j]) for j in items if labels[j] != labels[a]]
-            if not positives:
+            if epsilon is not None and not positives:
                 negatives = []
             elif epsilon is not None:
                 lowest, highest = min(positives), max(negatives)

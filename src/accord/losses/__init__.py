@@ -17,6 +17,11 @@ from accord.losses._cross_batch_memory import CrossBatchMemory
 from accord.losses._curricular_face import CurricularFace, curricular_face
 from accord.losses._decoupled_contrastive import DecoupledContrastive, decoupled_contrastive
 from accord.losses._dynamic_margin_arc_face import DynamicMarginArcFace, dynamic_margin_arc_face
+from accord.losses._dynamic_soft_margin import (
+    DynamicSoftMargin,
+    dynamic_soft_margin,
+    next_dynamic_soft_margin_histogram,
+)
 from accord.losses._elastic_face import ElasticFace, elastic_face
 from accord.losses._embedding_norm import EmbeddingNorm, embedding_norm
 from accord.losses._engine import sweep, sweep_all
@@ -88,6 +93,7 @@ __all__ = [
     "CurricularFace",
     "DecoupledContrastive",
     "DynamicMarginArcFace",
+    "DynamicSoftMargin",
     "ElasticFace",
     "EmbeddingNorm",
     "FastAP",
@@ -154,6 +160,7 @@ __all__ = [
     "curricular_face",
     "decoupled_contrastive",
     "dynamic_margin_arc_face",
+    "dynamic_soft_margin",
     "elastic_face",
     "embedding_norm",
     "fast_ap",
@@ -170,6 +177,7 @@ __all__ = [
     "n_pair_ovo",
     "nca",
     "next_ada_cos_scale",
+    "next_dynamic_soft_margin_histogram",
     "normalised_softmax",
     "nt_xent",
     "p2s_grad",

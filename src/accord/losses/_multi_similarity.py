@@ -49,15 +49,15 @@ class MultiSimilarityRule:
 
     def _mined(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:
         """-alpha (s - base) of mined positives, s - base of mined negatives but for a shift; -inf elsewhere."""
-        kept = block.kept & block.whole[:, None]
-        positives, negatives = block.positives, block.negatives
-        lowest = torch.where(kept, positives, torch.inf).detach().amin(dim=1, keepdim=True)
+        kept, positives, negatives = block.kept, block.positives, block.negatives
         if self.epsilon is None:
-            pushes, shift = negatives - torch.where(lowest < torch.inf, self.base, torch.inf), torch.zeros_like(lowest)
+            pushes, shift = negatives - self.base, torch.zeros_like(block.negative_count)[:, None]
         else:
             # without a positive the lowest is inf, and no negative is mined
+            lowest = torch.where(kept, positives, torch.inf).detach().amin(dim=1, keepdim=True)
             reach = (lowest - self.epsilon).clamp_max(4)
             pushes, shift = torch.threshold(negatives - reach, 0, -torch.inf), reach - self.base
+            # without a negative the highest is -inf, and no positive is mined
             highest = negatives.detach().amax(dim=1, keepdim=True)
             kept = kept & (positives - self.epsilon < highest)
         return torch.where(kept, -self.alpha * (positives - self.base), -torch.inf), pushes, shift
@@ -77,7 +77,8 @@ def multi_similarity(
     With s the cosine, an anchor costs log(1 + Σ_pos exp(-alpha (s - base))) / alpha over its mined positives plus
     log(1 + Σ_neg exp(beta (s - base))) / beta over its mined negatives. Mined are negatives with s + epsilon > the
     lowest positive and positives with s - epsilon < the highest negative; `epsilon=None` keeps all. The mean over all
-    anchors is returned, ≥ 0. Anchors without a positive or without a negative cost zero, and so does a batch of such.
+    anchors is returned, ≥ 0. With mining, anchors without a positive or without a negative cost zero, and so does a batch
+    of such; without, each pays for what it has.
 
     Wang et al., CVPR 2019, with the paper's beta 50; the authors' repository uses 40. Only the anchor
     itself is left out of its positives, not every pair that looks like a copy (s ≥ 1 - 1e-5), as that repository does.

@@ -92,7 +92,7 @@ class Work:
                 continue
             first, learned = self.plan.share(self.learned, place, rows)
             if not self.gradient_wanted:
-                self._count(place, member.rule.costs(block, *learned))
+                self._count(place, _tally(member.rule, block, learned))
                 continue
             pull = _pull(member.rule, block, learned)
             self._count(place, pull.tally)
@@ -149,6 +149,13 @@ def _pull(rule: Rule, block: Block, learned: tuple[Tensor, ...]) -> Pull:
     by_hand = getattr(rule, "pull", None)  # and not isinstance: a protocol is slow to ask
     pull: Pull = autograd_pull(rule, block, learned) if by_hand is None else by_hand(block, *learned)
     return pull
+
+
+def _tally(rule: Rule, block: Block, learned: tuple[Tensor, ...]) -> Tally:
+    """The costs alone; by hand where the rule can, for exponentials made for autograd are slow where they vanish."""
+    by_hand = getattr(rule, "pull", None)
+    tally: Tally = rule.costs(block, *learned) if by_hand is None else by_hand(block, *learned).tally
+    return tally
 
 
 def autograd_pull(rule: Rule, block: Block, learned: tuple[Tensor, ...]) -> Pull:

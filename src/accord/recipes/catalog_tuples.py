@@ -84,4 +84,16 @@ LOSSES: dict[str, LossInfo] = {
         ("pairs",),
         {"scale": "what similarities are multiplied by; larger looks at the worst pairs only"},
     ),
+    "dynamic_soft_margin": LossInfo(
+        "accord.losses.DynamicSoftMargin",
+        "pair",
+        "the hardest triplets, each weighted by its place among those of earlier batches; no margin to choose",
+        "Zhang, Rusinkiewicz, ICCV 2019",
+        2019,
+        ("pairs",),
+        {
+            "bins": "how finely the distribution of earlier triplets is kept",
+            "momentum": "the share of each new batch in that distribution",
+        },
+    ),
 }
