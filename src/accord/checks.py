@@ -9,28 +9,40 @@ from torch import Tensor
 
 from accord.errors import BatchError, NumericError, UsageError
 
+SMALLEST, LARGEST = 1e-6, 1e6  # options beyond these leave single precision once they are squared or inverted
+MOST = 10**9
 _SHOWN = 5
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8)
 
 
 def describe(value: object) -> str:
     """Say what a tensor is in a message: shape, dtype and device; anything else by its type."""
     if not isinstance(value, Tensor):
         return type(value).__name__
-    return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')} on {value.device}"
+    layout = "" if value.layout == torch.strided else f" {str(value.layout).removeprefix('torch.')}"
+    return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}{layout} on {value.device}"
 
 
 def check_batch(who: str, embeddings: object, labels: object) -> None:
     """Refuse a batch that no loss, miner or metric can use; an empty one passes.
 
-    Wants a floating (item, dim) tensor and an integer (item,) tensor of the same length on the same device, all finite.
-    Raises BatchError, or NumericError naming the rows that are not finite.
+    Wants a dense floating (item, dim) tensor and an integer (item,) tensor of the same length on the same device, all
+    finite. Raises BatchError, or NumericError naming the rows that are not finite.
     """
     if not isinstance(embeddings, Tensor) or not isinstance(labels, Tensor):
         raise BatchError(_unfit(who, "embeddings and labels must be tensors.", embeddings, labels))
+    if embeddings.layout != torch.strided or labels.layout != torch.strided:
+        raise BatchError(_unfit(who, "embeddings and labels must be dense; call to_dense().", embeddings, labels))
     if embeddings.ndim != 2 or not embeddings.is_floating_point():
         raise BatchError(_unfit(who, "embeddings must be a floating-point (item, dim) tensor.", embeddings, labels))
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        wish = "labels must be integers; convert them with labels.long()."
+    if embeddings.dtype not in _FLOATS:
+        wish = "embeddings must be float16, bfloat16, float32 or float64; convert them with embeddings.float()."
+        raise BatchError(_unfit(who, wish, embeddings, labels))
+    if not embeddings.shape[1]:
+        raise BatchError(_unfit(who, "embeddings must be at least 1 wide.", embeddings, labels))
+    if labels.dtype not in _INTEGERS:
+        wish = "labels must be integers, signed or uint8; convert them with labels.long()."
         raise BatchError(_unfit(who, wish, embeddings, labels))
     if labels.ndim != 1:
         wish = "labels must have one axis; flatten them with labels.flatten(), or one-hot ones with labels.argmax(1)."
@@ -74,6 +86,7 @@ def check_classes(who: str, labels: Tensor, classes: int) -> None:
         return
     lowest, highest = labels.aminmax()
     if _told(lowest) < 0 or _told(highest) >= classes:
+        labels = labels.to(torch.int64)  # a number of classes need not fit a narrower type, in which it would wrap
         wrong = (labels < 0) | (labels >= classes)
         shown = ", ".join(map(str, sorted(set(labels[wrong].tolist()))[:_SHOWN]))
         raise BatchError(
@@ -92,21 +105,51 @@ def check_range(
     open_low: bool = False,
     open_high: bool = False,
 ) -> None:
-    """Refuse an option that is no finite number between `low` and `high`; `open_…` excludes the bound itself."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    """Refuse an option that is no finite number between `low` and `high`; `open_…` excludes the bound itself.
+
+    A side that is left open ends at a million, and an option that must be more than 0 begins at a millionth: beyond,
+    what is made of it would leave single precision.
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or (isinstance(value, float) and not math.isfinite(value)):
         raise UsageError(f"{who}: {name} must be a finite number, not {value!r}.")
+    assert isinstance(value, int | float)
+    # bounds that nobody set are only named when they are broken
+    if high is None and value > LARGEST:
+        high = LARGEST
+    if low is None and value < -LARGEST:
+        low = -LARGEST
+    if open_low and low == 0 and 0 < value < SMALLEST:
+        low, open_low = SMALLEST, False
     below = low is not None and (value <= low if open_low else value < low)
     above = high is not None and (value >= high if open_high else value > high)
     if below or above:
-        left = None if low is None else f"{'more than' if open_low else 'at least'} {low:g}"
-        right = None if high is None else f"{'less than' if open_high else 'at most'} {high:g}"
-        raise UsageError(f"{who}: {name} must be {' and '.join(filter(None, (left, right)))}, not {value!r}.")
+        left = None if low is None else f"{'more than' if open_low else 'at least'} {_short(low)}"
+        right = None if high is None else f"{'less than' if open_high else 'at most'} {_short(high)}"
+        raise UsageError(f"{who}: {name} must be {' and '.join(filter(None, (left, right)))}, not {_given(value)}.")
 
 
-def check_count(who: str, name: str, value: object, *, low: int = 1) -> None:
-    """Refuse an option that is no whole number of at least `low`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise UsageError(f"{who}: {name} must be a whole number of at least {low}, not {value!r}.")
+def check_count(who: str, name: str, value: object, *, low: int = 1, high: int = MOST) -> None:
+    """Refuse an option that is no whole number from `low` to `high`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < low or value > high:
+        limit = f" and at most {high:,}" if isinstance(value, int) and value > high else ""
+        raise UsageError(f"{who}: {name} must be a whole number of at least {low}{limit}, not {_given(value)}.")
+
+
+def check_flag(who: str, name: str, value: object) -> None:
+    """Refuse an option that is neither True nor False: 'no' would count as yes."""
+    if not isinstance(value, bool):
+        raise UsageError(f"{who}: {name} must be True or False, not {_given(value)}.")
+
+
+def _short(number: float) -> str:
+    return f"{number:g}".replace("e+0", "e").replace("e-0", "e-")
+
+
+def _given(value: object) -> str:
+    # Python refuses to write out a whole number of thousands of digits
+    huge = isinstance(value, int) and value.bit_length() > 128
+    return "one of so many digits" if huge else repr(value)
 
 
 def _told(number: Tensor) -> Any:

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from accord.ensembles import Ensemble, FixedWeights, Weighting, _ensemble, test_weights
 from accord.errors import BatchError, NumericError, UnknownNameError, UsageError
-from accord.losses import Contrastive, MultiSimilarity, NPair, ProxyNCA, TripletMargin
+from accord.losses import Contrastive, MultiSimilarity, NPair, ProxyNCA, TripletMargin, row_engine
 
 
 def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -187,6 +187,51 @@ def test_members_on_one_embedding_share_the_products() -> None:
     )
     shared = products_in(lambda: objective(*batch())) - products_in(lambda: members["n"](*batch()))
     assert shared <= separate / 2
+
+
+def test_known_weights_need_one_sweep() -> None:
+    members = {"pairs": Contrastive(), "similar": MultiSimilarity(), "triplets": TripletMargin(violating_only=True)}
+    embeddings = torch.randn(150, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64).requires_grad_()
+    labels = torch.arange(150) // 4
+    objective, twin = make(FixedWeights(), **members), make(FixedWeights(), **members)
+    twin.weighting.ahead = lambda: None  # never knows
+    for step in range(3):
+        totals = objective(embeddings, labels), twin(embeddings, labels)
+        torch.testing.assert_close(*totals)
+        gradients = [torch.autograd.grad(total, embeddings, retain_graph=True)[0] for total in totals]
+        torch.testing.assert_close(*gradients)
+        assert torch.equal(gradients[0], torch.autograd.grad(totals[0], embeddings)[0]), "a second backward pass"
+        assert objective.terms.keys() == members.keys(), step
+        torch.testing.assert_close(objective.weights(), twin.weights())
+    again = products_in(lambda: objective(embeddings, labels))
+    assert again == 6, "how many triplets violate is known too late: the gradient needs a sweep of its own"
+    certain = make(
+        FixedWeights(normalise=False), pairs=Contrastive(), similar=MultiSimilarity(), more=MultiSimilarity()
+    )
+    once = products_in(lambda: certain(embeddings, labels))
+    assert once == 3, "one product, and one each for the gradients of rows and columns"
+
+
+def test_known_weights_have_a_second_derivative() -> None:
+    members = {"pairs": Contrastive(margin=1.5), "similar": MultiSimilarity(beta=3.0)}
+    embeddings = torch.randn(16, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64).requires_grad_()
+    objective = make(FixedWeights(), **members).eval()
+    with row_engine(dense_up_to=0, block_bytes=300):
+        assert torch.autograd.gradgradcheck(lambda x: objective(x, torch.arange(16) % 5), (embeddings,))
+
+
+def test_a_member_s_own_forward_and_hooks_are_respected() -> None:
+    class Twice(Contrastive):
+        def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+            return 2 * super().forward(embeddings, labels)
+
+    embeddings, labels = batch()
+    watched, called = MultiSimilarity(), []
+    watched.register_forward_hook(lambda *call: called.append(call))
+    objective = make(FixedWeights(), twice=Twice(), plain=Contrastive(), watched=watched)
+    objective(embeddings, labels)
+    torch.testing.assert_close(objective.terms["twice"], 2 * objective.terms["plain"])
+    assert len(called) == 1
 
 
 def test_heads_of_their_own_share_nothing() -> None:

@@ -33,8 +33,9 @@ def test_scales_equal_a_slow_running_mean() -> None:
     history = [(1.0, 10.0), (2.0, 30.0), (0.5, 20.0)]
     for values in history:
         total = weighting(losses(*values))
-    ages = [0.9 ** (len(history) - 1 - i) for i in range(len(history))]
-    scales = [sum(a * v[j] for a, v in zip(ages, history, strict=True)) / sum(ages) for j in range(2)]
+    before = history[:-1]  # the scales are known before the losses
+    ages = [0.9 ** (len(before) - 1 - i) for i in range(len(before))]
+    scales = [sum(a * v[j] for a, v in zip(ages, before, strict=True)) / sum(ages) for j in range(2)]
     common = sum(scales) / 2
     expected = sum(0.5 * common / s * v for s, v in zip(scales, history[-1], strict=True))
     assert total.item() == pytest.approx(expected, rel=1e-6)

@@ -75,6 +75,7 @@ class Tail:
     """A survey: the log-sum over all pairs, with the first positive's column looked up."""
 
     name = "tail"
+    pairs = True
     measure = "score"
     unit = True
 
@@ -173,6 +174,8 @@ def test_rows_may_be_held_against_other_columns(measure: str, unit: bool) -> Non
 
     with row_engine(plain=True):
         plain = both(loss, embeddings, keys)
+    with row_engine(plain=True, dense_up_to=0):
+        same(both(loss, embeddings, keys), plain)
     for block_bytes, dense_up_to in product((1, 900, 10**6), (0, 10**6)):
         with row_engine(block_bytes=block_bytes, dense_up_to=dense_up_to):
             same(both(loss, embeddings, keys), plain)

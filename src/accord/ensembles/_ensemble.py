@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from accord.checks import check_finite, describe
-from accord.ensembles._weighting import Weighting
+from accord.ensembles._weighting import Foresight, Weighting
 from accord.errors import BatchError, UsageError
 from accord.geometry import full
-from accord.losses import Member, RowLoss, sweep_all
+from accord.losses import Member, RowLoss, sweep_all, sweep_total
 from accord.types import Scalar
 
 Heads = Tensor | Mapping[str, Tensor]
@@ -50,11 +50,19 @@ class Ensemble(nn.Module):
 
     def forward(self, embeddings: Heads, labels: Any) -> Scalar:
         """The weighted total of one batch."""
-        losses = self._losses(self._heads(embeddings), labels)
-        self.terms = {name: loss.detach() for name, loss in losses.items()}
-        for name, loss in losses.items():
-            check_finite(f"ensemble member '{name}'", "its loss", loss)
-        return self.weighting(torch.stack(list(losses.values())))
+        heads = self._heads(embeddings)
+        sharing = self._sharing(heads)
+        weighting = self.weighting
+        ahead = weighting.ahead() if sharing and isinstance(weighting, Foresight) else None
+        if ahead is None:
+            losses = self._losses(heads, labels, sharing)
+            self._tell(losses)
+            return weighting(torch.stack(list(losses.values())))
+        total, losses = self._summed(heads, labels, sharing, dict(zip(self.names, ahead.unbind(), strict=True)))
+        self._tell(losses)
+        assert isinstance(weighting, Foresight)
+        weighting.observe(torch.stack(list(losses.values())))
+        return total
 
     def weights(self) -> dict[str, Tensor]:
         """What each member's raw loss was multiplied by in the last call."""
@@ -78,13 +86,39 @@ class Ensemble(nn.Module):
             )
         return embeddings
 
-    def _losses(self, heads: Mapping[str, Tensor], labels: Any) -> dict[str, Tensor]:
+    def _losses(self, heads: Mapping[str, Tensor], labels: Any, sharing: list[list[str]]) -> dict[str, Tensor]:
         """Every member's loss, in the members' order; those that sweep the same vectors do so together."""
         found: dict[str, Tensor] = {}
-        for names in self._sharing(heads):
-            members = [Member(member.rule) for name in names if isinstance(member := self.members[name], RowLoss)]
-            found |= zip(names, sweep_all(members, heads[names[0]], labels).unbind(), strict=True)
+        for names in sharing:
+            found |= zip(names, sweep_all(self._rules(names), heads[names[0]], labels).unbind(), strict=True)
         return {name: found[name] if name in found else self._loss(name, heads[name], labels) for name in self.names}
+
+    def _summed(
+        self, heads: Mapping[str, Tensor], labels: Any, sharing: list[list[str]], ahead: Mapping[str, Tensor]
+    ) -> tuple[Scalar, dict[str, Tensor]]:
+        """The weighted total, and every member's loss, detached; each sweep adds its losses up as it goes."""
+        parts: list[Tensor] = []
+        found: dict[str, Tensor] = {}
+        for names in sharing:
+            weights = torch.stack([ahead[name] for name in names])
+            part, values = sweep_total(self._rules(names), weights, heads[names[0]], labels)
+            parts.append(part)
+            found |= zip(names, values.unbind(), strict=True)
+        for name in self.names:
+            if name not in found:
+                loss = self._loss(name, heads[name], labels)
+                parts.append(ahead[name].to(loss.dtype) * loss)
+                found[name] = loss.detach()
+        return torch.stack(parts).sum(), {name: found[name] for name in self.names}
+
+    def _rules(self, names: list[str]) -> list[Member]:
+        return [Member(member.rule) for name in names if isinstance(member := self.members[name], RowLoss)]
+
+    def _tell(self, losses: Mapping[str, Tensor]) -> None:
+        """Keep the raw losses, and name the one that is not finite."""
+        self.terms = {name: loss.detach() for name, loss in losses.items()}
+        for name, loss in losses.items():
+            check_finite(f"ensemble member '{name}'", "its loss", loss)
 
     def _sharing(self, heads: Mapping[str, Tensor]) -> list[list[str]]:
         """Groups of at least two members that are held to the same rows and normalise alike."""

@@ -18,11 +18,13 @@ class FixedWeights(nn.Module):
 
         L = Σ_j w_j · (s̄ / s_j) · l_j,        s̄ = Σ_j w_j · s_j,
 
-    where the scale s_j is the running mean of |l_j|. So each member contributes w_j · s̄, and L stays on the scale of
-    the losses: it shrinks as they do. `normalise=False` gives Σ_j w_j · l_j with the weights as they are.
+    where the scale s_j is the running mean of |l_j| over the batches before (for the first: over itself). So each
+    member contributes about w_j · s̄, and L stays on the scale of the losses: it shrinks as they do. `normalise=False`
+    gives Σ_j w_j · l_j with the weights as they are.
 
     After Zabihzadeh, Alitbi & Mousavirad, arXiv 2107.01130, where weights are learned and s_j is the mean over all
-    iterations. We differ: weights are fixed; the running mean is exponential with `momentum`, bias-corrected, so early
+    iterations, this one included. We differ: weights are fixed; the scales are known before the losses, so that their
+    gradients can be summed in one pass; the running mean is exponential with `momentum`, bias-corrected, so early
     values are forgotten; it is of |l_j|, as a loss may be negative (Proxy-NCA); s̄ is weighted by w, so a member of
     weight 0 changes nothing; a loss of exactly 0 (no triplets left) does not move its scale; and s_j counts as at least
     `floor` · s̄, so a vanishing loss is amplified at most 1 / floor times. Scales are constants for the gradient; they
@@ -32,6 +34,7 @@ class FixedWeights(nn.Module):
     shares_given: torch.Tensor
     running: torch.Tensor
     mass: torch.Tensor
+    last: torch.Tensor | None
 
     def __init__(
         self,
@@ -64,15 +67,38 @@ class FixedWeights(nn.Module):
         self.register_buffer("shares_given", torch.tensor([float(given[name]) for name in names]), persistent=False)
         self.register_buffer("running", torch.zeros(len(names)))
         self.register_buffer("mass", torch.zeros(len(names)))
+        self.register_buffer("last", None, persistent=False)
 
     def forward(self, losses: Members) -> Scalar:
         """The weighted sum of the members' losses."""
+        known = (self.mass > 0).all()
+        before = self._balanced()
+        self.observe(losses.detach())
+        # a member met for the first time has no scale but this batch's
+        self.last = torch.where(known, before, self._balanced()) if self.training else before
+        return (self.last.to(losses.dtype) * losses).sum()
+
+    def ahead(self) -> Members | None:
+        """The multipliers of the coming losses; None before each member was met, and where asking would wait."""
+        if self.normalise and self.training:
+            if self.mass.device.type != "cpu" or torch.compiler.is_compiling():
+                return None
+            known: list[bool] = (self.mass > 0).all().reshape(1).tolist()
+            if not known[0]:
+                return None
+        self.last = self._balanced()
+        return self.last
+
+    def observe(self, losses: Members) -> None:
+        """Let the scales follow, in training mode."""
         if self.training:
             self._observe(losses.detach())
-        return (self.multipliers().to(losses.dtype) * losses).sum()
 
     def multipliers(self) -> Members:
-        """What each raw loss is multiplied by; the bare shares before anything has been seen."""
+        """What each raw loss was last multiplied by; the bare shares before anything has been seen."""
+        return self._balanced() if self.last is None else self.last
+
+    def _balanced(self) -> Members:
         if not self.normalise:
             return self.shares_given
         shares = self.shares()

@@ -30,3 +30,16 @@ class Weighting(Protocol):
     def shares(self) -> Members:
         """The members' importance, ≥ 0 with sum 1: their weights in the embedding at test time; detached."""
         ...
+
+
+@runtime_checkable
+class Foresight(Weighting, Protocol):
+    """A rule that may know its multipliers before the losses; then members of one embedding need a single sweep."""
+
+    def ahead(self) -> Members | None:
+        """What the coming losses will be multiplied by, if that is known before they are; detached, for this call."""
+        ...
+
+    def observe(self, losses: Members) -> None:
+        """Take note of losses that were multiplied by what `ahead` said. Running state moves, in training mode only."""
+        ...

@@ -68,6 +68,7 @@ from accord.losses._sup_ap import SupAP, sup_ap
 from accord.losses._sup_con import SupCon, sup_con
 from accord.losses._survey import survey
 from accord.losses._tables import sweep_classes, sweep_table
+from accord.losses._total import sweep_total
 from accord.losses._triplet_margin import TripletMargin, triplet_margin
 from accord.losses._tuplet import Tuplet, tuplet
 from accord.losses._tuplet_margin import TupletMargin, tuplet_margin
@@ -206,6 +207,7 @@ __all__ = [
     "sweep_all",
     "sweep_classes",
     "sweep_table",
+    "sweep_total",
     "times",
     "triplet_margin",
     "tuplet",

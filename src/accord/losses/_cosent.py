@@ -41,7 +41,7 @@ class CoSENTRule:
         pushes = softmax_(self.scale * block.negatives)[1]
         return pulls.mul_(-by_pulls), pushes.mul_(by_pushes)
 
-    def finish(self, statistics: Tensor, own: Own) -> Tensor:
+    def finish(self, statistics: Tensor, own: Own | None) -> Tensor:
         """log(1 + Σ Σ), the double sum being a product of two; each pair came twice on both sides."""
         some = statistics.isfinite().any(dim=0)
         pulls, pushes = torch.where(some, statistics, 0).logsumexp(dim=0) - log(2)

@@ -39,7 +39,7 @@ class HistogramRule:
         by_positives, by_negatives = by_statistics[:, :middle], by_statistics[:, middle:]
         return self._slopes(block.positives, by_positives), self._slopes(block.negatives, by_negatives)
 
-    def finish(self, statistics: Tensor, own: Own) -> Tensor:
+    def finish(self, statistics: Tensor, own: Own | None) -> Tensor:
         """The chance that a negative pair is more similar than a positive one."""
         both = statistics.sum(dim=0).reshape(2, self.bins + 1)
         both = both / both.detach().sum(dim=1, keepdim=True).clamp_min(1)

@@ -20,6 +20,7 @@ class LiftedStructureRule:
     margin: float = 1.0
     unit: bool = True
     name = "lifted_structure"
+    pairs = True
     measure: Measure = "euclidean"
 
     def __post_init__(self) -> None:

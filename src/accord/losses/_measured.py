@@ -56,7 +56,12 @@ def as_block(
         blank: Tensor | float = far
         if own.lone is not None:  # such a row's listed columns are not its own: they keep their values
             blank = torch.where(own.lone, values.gather(1, own.columns), far)
-        negatives = (values.scatter_ if fresh else values.scatter)(1, own.columns, blank)
+        if own.lone is not None and not fresh:
+            # autograd would count a column once for each time it is listed, so here nothing is written over itself
+            taken = torch.zeros_like(values, dtype=torch.bool).scatter_(1, own.columns, True) & ~own.lone
+            negatives = values.masked_fill(taken, far)
+        else:
+            negatives = (values.scatter_ if fresh else values.scatter)(1, own.columns, blank)
     if own.earlier is not None:
         negatives = _without(negatives, own.earlier, far)
     count = own.negative_count.to(values.dtype)

@@ -77,8 +77,8 @@ def multi_similarity(
     With s the cosine, an anchor costs log(1 + Σ_pos exp(-alpha (s - base))) / alpha over its mined positives plus
     log(1 + Σ_neg exp(beta (s - base))) / beta over its mined negatives. Mined are negatives with s + epsilon > the
     lowest positive and positives with s - epsilon < the highest negative; `epsilon=None` keeps all. The mean over all
-    anchors is returned, ≥ 0. With mining, anchors without a positive or without a negative cost zero, and so does a batch
-    of such; without, each pays for what it has.
+    anchors is returned, ≥ 0. With mining, anchors without a positive or without a negative cost zero, and so does a
+    batch of such; without, each pays for what it has.
 
     Wang et al., CVPR 2019, with the paper's beta 50; the authors' repository uses 40. Only the anchor
     itself is left out of its positives, not every pair that looks like a copy (s ≥ 1 - 1e-5), as that repository does.

@@ -23,6 +23,7 @@ class QuadrupletRule:
     measure: Measure = "squared"
     unit: bool = True
     name = "quadruplet"
+    pairs = True
 
     def __post_init__(self) -> None:
         check_range(self.name, "margin", self.margin, low=0)

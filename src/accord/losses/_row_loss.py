@@ -14,8 +14,9 @@ class RowLoss(nn.Module):
 
     @property
     def shareable(self) -> bool:
-        """Whether a sweep of nothing but the rule is the loss."""
-        return True
+        """Whether a sweep of nothing but the rule is the loss, and nobody looks at its calls."""
+        hooks = self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks
+        return type(self).forward is RowLoss.forward and not hooks
 
     def forward(self, embeddings: Embeddings, labels: Labels) -> Scalar:
         """The loss of one batch."""

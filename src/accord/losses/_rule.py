@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-from accord.mining import Measure, Own
+from accord.mining import Measure
 
 
 class Tally(NamedTuple):
@@ -65,7 +65,8 @@ class SurveyRule(Protocol):
     """A loss that must see all rows before it can say what one costs: numbers per row first, then a scalar of them.
 
     `read(block, *learned)` gives each row of a block the same number of statistics, (row, statistic);
-    `finish(statistics, own)` turns those of all rows into the loss, where `own` says which columns their positives are.
+    `finish(statistics, own)` turns those of all rows into the loss, where `own` says which columns their positives are
+    if the rule says `pairs = True`, and is None else.
     Costs a second product of the embeddings for the gradient.
     """
 
@@ -78,7 +79,7 @@ class SurveyRule(Protocol):
     @property
     def read(self) -> Callable[..., Tensor]: ...
     @property
-    def finish(self) -> Callable[[Tensor, Own], Tensor]: ...
+    def finish(self) -> Callable[..., Tensor]: ...
 
 
 @runtime_checkable

@@ -15,7 +15,7 @@ from accord.losses._rule import Pull, SurveyRule, Tally
 from accord.losses._settings import dense_up_to, settings
 from accord.losses._vectors import tiny_length
 from accord.losses._work import Work, autograd_pull
-from accord.mining import Block, Groups
+from accord.mining import Block, Groups, Own
 from accord.types import Embeddings, Labels, Scalar
 
 
@@ -37,7 +37,7 @@ def survey(
         return nothing_from([embeddings, *tensors] if keys is None else [embeddings, keys, *tensors])
     groups = Groups(labels, key_labels, triangle=getattr(rule, "mutual", False), dense_up_to=dense_up_to(rule))
     tiny = tiny_length(embeddings), tiny_length(embeddings if keys is None else keys)
-    plan = Plan((Member(_Reading(rule), tuple(learned), tuple(per_row)),), groups, *tiny)
+    plan = Plan((Member(_Reading(rule, 0), tuple(learned), tuple(per_row)),), groups, *tiny)
     rows, columns = full(embeddings), None if keys is None else full(keys)
     with no_autocast(rows.device.type):
         if settings().plain or torch.compiler.is_compiling():
@@ -49,7 +49,12 @@ def survey(
 def _plainly(rule: SurveyRule, plan: Plan, rows: Tensor, keys: Tensor | None, tensors: Sequence[Tensor]) -> Tensor:
     whole = slice(None)
     block = plain_block(plan, rows, keys)
-    return rule.finish(rule.read(block, *plan.share(tensors, 0, whole)[1]), plan.groups.own(whole))
+    return rule.finish(rule.read(block, *plan.share(tensors, 0, whole)[1]), _pairs(rule, plan))
+
+
+def _pairs(rule: SurveyRule, plan: Plan) -> Own | None:
+    """Which columns all rows' positives are, for a rule that asks."""
+    return plan.groups.own(slice(None)) if getattr(rule, "pairs", False) else None
 
 
 class _Survey(torch.autograd.Function):
@@ -86,12 +91,13 @@ def _both(
     rule: SurveyRule, plan: Plan, rows: Tensor, keys: Tensor | None, learned: Sequence[Tensor], needs: Sequence[bool]
 ) -> tuple[Tensor, list[Tensor | None]]:
     """The value, and the gradients that are needed."""
-    reading = _Reading(rule)
+    reading = _Reading(rule, len(rows))
     first = Work(_with(plan, reading), rows, keys, learned, (False,) * len(needs))
     first.go([1.0])
-    own = plan.groups.own(slice(None))
+    assert reading.found is not None
+    own = _pairs(rule, plan)
     with torch.enable_grad():
-        statistics = torch.cat(reading.found).requires_grad_()
+        statistics = reading.found.requires_grad_()
         value = rule.finish(statistics, own)
     if not any(needs):
         return value.detach(), []
@@ -111,15 +117,18 @@ def _with(plan: Plan, rule: "_Reading | _Unreading") -> Plan:
 class _Reading:
     """A rule for the engine that costs nothing and remembers what the survey's rule reads."""
 
-    def __init__(self, rule: SurveyRule) -> None:
+    def __init__(self, rule: SurveyRule, rows: int) -> None:
         self.rule, self.name, self.measure, self.unit = rule, rule.name, rule.measure, rule.unit
         self.tables, self.slotted = getattr(rule, "tables", 0), getattr(rule, "slotted", False)
-        self.found: list[Tensor] = []
+        self.rows = rows
+        self.found: Tensor | None = None
 
     def costs(self, block: Block, *learned: Tensor) -> Tally:
         """Nothing, but remember."""
         found = self.rule.read(block, *learned)
-        self.found.append(found)
+        if self.found is None:  # one tensor for all rows: many small ones would pin the blocks between them
+            self.found = found.new_empty(self.rows, found.shape[1])
+        self.found[block.rows] = found
         return Tally(torch.zeros_like(found[:, 0]), None)
 
 

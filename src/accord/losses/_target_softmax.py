@@ -50,10 +50,7 @@ def exponentials(scores: Scores, scale: Scale) -> tuple[Rows, Scores, Float[Tens
     """log Σ exp(scale · score) of each row; its softmax, in a table of its own, and what that must be divided by."""
     top = scores.amax(dim=1, keepdim=True)
     heat = LOG2_E * scale  # powers of two are several times as fast as exp
-    if isinstance(heat, Tensor):
-        shares = torch.addcmul(-heat * top, scores, heat)
-    else:
-        shares = torch.add(-heat * top, scores, alpha=heat)
+    shares = (scores - top).mul_(heat)  # the difference first: the largest is then 0 however large it was
     total = shares.exp2_().sum(dim=1, keepdim=True)
     return (total.log() + scale * top)[:, 0], shares, total
 

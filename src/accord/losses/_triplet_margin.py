@@ -160,7 +160,9 @@ class TripletMargin(RowLoss):
     @property
     def shareable(self) -> bool:
         """With `swap` the rule needs the vectors themselves."""
-        return not getattr(self.rule, "swap", False)
+        own = type(self).forward is TripletMargin.forward
+        hooks = self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks
+        return own and not hooks and not getattr(self.rule, "swap", False)
 
     def forward(self, embeddings: Embeddings, labels: Labels) -> Scalar:
         """The loss of one batch."""

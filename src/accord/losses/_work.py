@@ -99,7 +99,7 @@ class Work:
             weight = weights[place]
             self._learn(first, member, rows, pull.learned, weight)
             push, draw = pull.negatives, pull.positives
-            if not isinstance(weight, float):
+            if isinstance(weight, Tensor) or weight != 1.0:
                 push, draw = push.mul_(weight), draw * weight
             pushes = push if pushes is None else pushes.add_(push)
             pulls = draw if pulls is None else pulls + draw
