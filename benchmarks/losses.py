@@ -72,7 +72,7 @@ PAIRS = {
 TABLES = {
     "proxy_nca": ("L.ProxyNCA(DIM, C)", "P.ProxyNCALoss(C, DIM, softmax_scale=9)"),
     "proxy_anchor": ("L.ProxyAnchor(DIM, C)", "P.ProxyAnchorLoss(C, DIM)"),
-    "soft_triple": ("L.SoftTriple(DIM, C, centres=10)", "P.SoftTripleLoss(C, DIM, centers_per_class=10)"),
+    "soft_triple": ("L.SoftTriple(DIM, C, centres=10, tau=0.0)", "P.SoftTripleLoss(C, DIM, centers_per_class=10)"),
     "normalised_softmax": ("L.NormalisedSoftmax(DIM, C)", "P.NormalizedSoftmaxLoss(C, DIM)"),
     "cos_face": ("L.CosFace(DIM, C)", "P.CosFaceLoss(C, DIM)"),
     "arc_face": ("L.ArcFace(DIM, C)", "P.ArcFaceLoss(C, DIM)"),

@@ -1,10 +1,12 @@
 """Doorway checks say who complains, what is wrong, what came and what to do."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
-from accord.checks import check_batch, check_classes, check_count, check_finite, check_range, describe
+from accord.checks import check_batch, check_classes, check_count, check_finite, check_flag, check_range, describe
 from accord.errors import BatchError, NumericError, UsageError
 
 EMBEDDINGS, LABELS = torch.ones(3, 2), torch.tensor([0, 1, 1])
@@ -20,6 +22,8 @@ def test_passes_a_usable_batch() -> None:
     check_batch("who", EMBEDDINGS, LABELS)
     check_batch("who", EMBEDDINGS.half(), LABELS.to(torch.uint8))
     check_batch("who", EMBEDDINGS[:0], LABELS[:0])
+    for dtype in (torch.int8, torch.int16, torch.int32):
+        check_batch("who", EMBEDDINGS.bfloat16(), LABELS.to(dtype))
 
 
 @pytest.mark.parametrize(
@@ -34,6 +38,14 @@ def test_passes_a_usable_batch() -> None:
         (EMBEDDINGS, LABELS[:, None], r"labels\.flatten\(\)"),
         (EMBEDDINGS, LABELS[:2], "one entry per embedding"),
         (EMBEDDINGS, LABELS.to("meta"), "on one device"),
+        (EMBEDDINGS, LABELS.to(torch.uint16), r"labels\.long\(\)"),
+        (EMBEDDINGS, LABELS.to(torch.uint32), r"labels\.long\(\)"),
+        (EMBEDDINGS, LABELS.to(torch.uint64), r"labels\.long\(\)"),
+        (EMBEDDINGS[:, :0], LABELS, "at least 1 wide"),
+        (EMBEDDINGS[:0, :0], LABELS[:0], "at least 1 wide"),
+        (EMBEDDINGS.to_sparse(), LABELS, r"to_dense\(\)"),
+        (EMBEDDINGS, LABELS.to_sparse(), r"to_dense\(\)"),
+        (EMBEDDINGS.to(torch.float8_e4m3fn), LABELS, r"embeddings\.float\(\)"),
     ],
 )
 def test_refuses_a_batch_that_does_not_fit(embeddings: object, labels: object, wish: str) -> None:
@@ -72,12 +84,18 @@ def test_names_labels_out_of_range() -> None:
     check_classes("who", LABELS, 2)
     with pytest.raises(BatchError, match=r"0 … 4, but 3 of 5 do not: -1, 5\."):
         check_classes("who", torch.tensor([5, -1, 0, 5, 4]), 5)
+    # 300 does not fit these labels, and must not wrap
+    with pytest.raises(BatchError, match=r"0 … 299, but 1 of 4 do not: -1\."):
+        check_classes("who", torch.tensor([44, -1, 0, 127], dtype=torch.int8), 300)
+    with pytest.raises(BatchError, match=r"0 … 99, but 1 of 2 do not: 255\."):
+        check_classes("who", torch.tensor([44, 255], dtype=torch.uint8), 100)
 
 
 def test_passes_options_within_their_range() -> None:
     check_range("who", "margin", 0.0, low=0)
     check_range("who", "margin", 2, high=2)
-    check_range("who", "margin", -1e300)
+    check_range("who", "margin", -1e6)
+    check_range("who", "bytes", 2**40, high=math.inf)
     check_range("who", "margin", 0.5, low=0, high=1, open_low=True, open_high=True)
     check_count("who", "dim", 1)
 
@@ -94,6 +112,13 @@ def test_passes_options_within_their_range() -> None:
         ("1", {}, "a finite number, not '1'"),
         (True, {}, "a finite number, not True"),
         (None, {}, "a finite number, not None"),
+        (1e-320, {"low": 0, "open_low": True}, "at least 1e-12, not 1e-320"),
+        (9e-13, {"low": 0, "high": 2, "open_low": True}, "at least 1e-12 and at most 2, not 9e-13"),
+        (1e300, {"low": 0, "open_low": True}, r"more than 0 and at most 1e6, not 1e\+300"),
+        (1e300, {}, r"at most 1e6, not 1e\+300"),
+        (-1e300, {}, r"at least -1e6, not -1e\+300"),
+        (10**400, {"low": 0}, "at least 0 and at most 1e6, not one of so many digits"),
+        (float("inf"), {"high": math.inf}, "a finite number, not inf"),
     ],
 )
 def test_refuses_options_out_of_range(value: object, bounds: dict[str, object], wish: str) -> None:
@@ -105,3 +130,23 @@ def test_refuses_options_out_of_range(value: object, bounds: dict[str, object], 
 def test_refuses_what_is_no_count(value: object) -> None:
     with pytest.raises(UsageError, match="who: dim must be a whole number of at least 1"):
         check_count("who", "dim", value)
+
+
+@pytest.mark.parametrize("value", [10**7, 10**400])
+def test_refuses_more_than_can_be_counted_with(value: int) -> None:
+    check_count("who", "bins", 10_000, high=10_000)
+    with pytest.raises(UsageError, match="who: bins must be a whole number of at least 1 and at most 10,000, not"):
+        check_count("who", "bins", value, high=10_000)
+
+
+@pytest.mark.parametrize("value", ["no", 3, 0, None, 1.0])
+def test_refuses_what_is_neither_true_nor_false(value: object) -> None:
+    check_flag("who", "squared", True)
+    check_flag("who", "squared", False)
+    with pytest.raises(UsageError, match="who: squared must be True or False, not"):
+        check_flag("who", "squared", value)
+
+
+def test_says_so_of_a_number_python_does_not_write_out() -> None:
+    with pytest.raises(UsageError, match="who: scale must be at most 1e6, not one of so many digits"):
+        check_range("who", "scale", 10**5000)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from accord.errors import BatchError, NumericError, UsageError
 
-SMALLEST, LARGEST = 1e-6, 1e6  # options beyond these leave single precision once they are squared or inverted
+SMALLEST, LARGEST = 1e-12, 1e6  # options beyond these leave single precision once they are squared or inverted
 MOST = 10**9
 _SHOWN = 5
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -104,11 +104,12 @@ def check_range(
     high: int | float | None = None,
     open_low: bool = False,
     open_high: bool = False,
+    smallest: float = SMALLEST,
 ) -> None:
     """Refuse an option that is no finite number between `low` and `high`; `open_…` excludes the bound itself.
 
-    A side that is left open ends at a million, and an option that must be more than 0 begins at a millionth: beyond,
-    what is made of it would leave single precision.
+    A side that is left open ends at a million (`high=math.inf` if not), and an option that must be more than 0 begins
+    at 1e-12 (at `smallest`): beyond, what is made of it would leave single precision.
     """
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or (isinstance(value, float) and not math.isfinite(value)):
@@ -117,10 +118,12 @@ def check_range(
     # bounds that nobody set are only named when they are broken
     if high is None and value > LARGEST:
         high = LARGEST
+    elif high == math.inf:
+        high = None
     if low is None and value < -LARGEST:
         low = -LARGEST
-    if open_low and low == 0 and 0 < value < SMALLEST:
-        low, open_low = SMALLEST, False
+    if open_low and low == 0 and 0 < value < smallest:
+        low, open_low = smallest, False
     below = low is not None and (value <= low if open_low else value < low)
     above = high is not None and (value >= high if open_high else value > high)
     if below or above:
@@ -142,7 +145,7 @@ def check_flag(who: str, name: str, value: object) -> None:
         raise UsageError(f"{who}: {name} must be True or False, not {_given(value)}.")
 
 
-def _short(number: float) -> str:
+def _short(number: int | float) -> str:
     return f"{number:g}".replace("e+0", "e").replace("e-0", "e-")
 
 

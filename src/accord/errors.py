@@ -31,11 +31,12 @@ class UsageError(AccordError, ValueError):
 class UnknownNameError(UsageError):
     """A name that no catalogue knows; the message suggests the nearest one."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
         known = sorted(known)
-        near = get_close_matches(name, known, n=1, cutoff=0.5)
+        near = get_close_matches(name, known, n=1, cutoff=0.5) if isinstance(name, str) else []
+        shown = f"'{name}'" if isinstance(name, str) else repr(name)
         hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(known) or 'none'}."
-        super().__init__(f"There is no {kind} called '{name}'. {hint}")
+        super().__init__(f"There is no {kind} called {shown}. {hint}")
         self.kind, self.name, self.known = kind, name, tuple(known)
 
 

@@ -212,6 +212,12 @@ def test_known_weights_need_one_sweep() -> None:
     assert once == 3, "one product, and one each for the gradients of rows and columns"
 
 
+def test_known_weights_are_not_asked_of_another_device() -> None:
+    objective = make(FixedWeights(), pairs=Contrastive(), similar=MultiSimilarity()).to("meta")
+    embeddings, labels = batch()
+    assert objective(embeddings.to("meta"), labels.to("meta")).shape == ()
+
+
 def test_known_weights_have_a_second_derivative() -> None:
     members = {"pairs": Contrastive(margin=1.5), "similar": MultiSimilarity(beta=3.0)}
     embeddings = torch.randn(16, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64).requires_grad_()

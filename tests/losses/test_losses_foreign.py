@@ -234,3 +234,32 @@ def test_our_miner_and_theirs_make_the_same_loss() -> None:
     loss = losses.ContrastiveLoss(neg_margin=0.9)
     theirs = loss(x, labels, miners.MultiSimilarityMiner()(x, labels))
     torch.testing.assert_close(Foreign(loss, MultiSimilarityPairs())(x, labels), theirs)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
+def test_foreign_code_is_handed_labels_of_one_kind(dtype: torch.dtype) -> None:
+    seen = []
+
+    def loss(
+        embeddings: Tensor, labels: Tensor, numbers: Any = None, ref_emb: Any = None, ref_labels: Any = None
+    ) -> Any:
+        seen.extend([labels.dtype] if ref_labels is None else [labels.dtype, ref_labels.dtype])
+        return embeddings.mean()
+
+    def miner(embeddings: Tensor, labels: Tensor, ref_emb: Any = None, ref_labels: Any = None) -> tuple[Tensor, ...]:
+        seen.append(labels.dtype)
+        return (torch.zeros(1, dtype=torch.int64),) * 4
+
+    x, labels = batch()
+    for objective in (Foreign(loss), Foreign(loss, miner)):
+        objective(x, labels.to(dtype))
+        objective.against(x, labels.to(dtype), x, labels.to(dtype))
+    assert len(seen) == 8
+    assert set(seen) == {torch.int64}
+
+
+def test_losses_of_pytorch_metric_learning_take_short_labels() -> None:
+    losses = pytest.importorskip("pytorch_metric_learning.losses")
+    x, labels = batch()
+    for theirs in (losses.ContrastiveLoss(), losses.MultiSimilarityLoss(), losses.ProxyAnchorLoss(4, 6)):
+        assert torch.equal(Foreign(theirs)(x, labels.to(torch.uint8)), Foreign(theirs)(x, labels))

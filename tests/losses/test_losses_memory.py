@@ -4,7 +4,7 @@ import copy
 import subprocess
 import sys
 from collections.abc import Callable
-from math import sqrt
+from math import exp, log1p, sqrt
 
 import pytest
 import torch
@@ -25,9 +25,13 @@ from accord.losses import (
     SignalToNoise,
     SupCon,
     TripletMargin,
+    Tuplet,
 )
 from accord.losses._settings import row_engine
+from accord.losses._wrapping import check_wrappable
 from accord.mining import NOBODY, DistanceWeighted, HardPairs, MultiSimilarityPairs
+from accord.recipes import build_loss
+from accord.recipes.loss_catalog import LOSSES as CATALOGUE
 from conformance import DIM, PROMISES, Case, batch, without_shape_checks
 from slow import mean, squared, units
 
@@ -313,7 +317,7 @@ def test_keeps_the_shared_promise(case: Case, promise: str) -> None:
 
 COMPILE = """
 import torch
-from accord.losses import Contrastive, CrossBatchMemory, Mined
+from accord.losses import Contrastive, CrossBatchMemory, Mined, TripletMargin, Tuplet
 from accord.mining import DistanceWeighted, HardPairs
 x, labels = torch.randn(12, 6), torch.arange(12) % 4
 for make in (
@@ -321,8 +325,10 @@ for make in (
     lambda: Mined(Contrastive(margin=1.5), DistanceWeighted()),
     lambda: CrossBatchMemory(Contrastive(margin=1.5), size=30, dim=6),
     lambda: CrossBatchMemory(Mined(Contrastive(margin=1.5), HardPairs()), size=30, dim=6),
+    lambda: Mined(CrossBatchMemory(Tuplet(), size=30, dim=6), HardPairs()),
+    lambda: CrossBatchMemory(Mined(TripletMargin(), HardPairs()), size=30, dim=6),
 ):
-    plain, compiled = make(), torch.compile(make(), backend="eager", fullgraph=True)
+    plain, compiled = make(), torch.compile(make(), backend="aot_eager", fullgraph=True)
     for _ in range(3):
         torch.testing.assert_close(compiled(x, labels), plain(x, labels))
 """
@@ -332,3 +338,82 @@ def test_compiles_into_one_graph() -> None:
     # in a process without annotation checks, which no compiler can look through
     run = subprocess.run([sys.executable, "-W", "ignore", "-c", COMPILE], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
+
+
+def wrappable(name: str) -> bool:
+    try:
+        check_wrappable("test", build_loss(name, dim=6, classes=5))
+    except UsageError:
+        return False
+    return True
+
+
+# wrapped and refused when called: it changes what it is handed, chooses its pairs, or counts pairs that labels count
+REFUSED_LATE = ("signal_to_noise",)
+BOTH = [name for name in CATALOGUE if name not in REFUSED_LATE and wrappable(name)]
+
+
+def test_most_pair_losses_of_the_catalogue_take_part() -> None:
+    assert {"triplet_margin", "tuplet", "sup_ap", "contrastive", "multi_similarity", "margin"} <= {*BOTH}
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_miner_inside_or_around_a_memory_is_the_same_for_every_loss(name: str) -> None:
+    inside = remembering(Mined(build_loss(name, dim=6, classes=5), HardPairs()))
+    outside = Mined(remembering(build_loss(name, dim=6, classes=5)), HardPairs()).double()
+    for x, labels in batches(4):
+        value, found = gradient(inside, x, labels)
+        other, again = gradient(outside, x, labels)
+        assert value.isfinite()
+        torch.testing.assert_close((other, again), (value, found))
+    with row_engine(plain=True):
+        torch.testing.assert_close(gradient(inside.eval(), x, labels), gradient(outside.eval(), x, labels))
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_tuplet_over_the_hardest_pairs_of_batch_and_memory_is_the_loop_over_them(outside: bool) -> None:
+    objective: nn.Module = remembering(Tuplet(penalty=0.01) if outside else Mined(Tuplet(penalty=0.01), HardPairs()))
+    objective = Mined(objective, HardPairs()) if outside else objective
+    old: list[tuple[Tensor, Tensor]] = []
+    for x, labels in batches(3):
+        rows, names = torch.cat([x, *(part for part, _ in old)]), torch.cat([labels, *(part for _, part in old)])
+        rows, names, costs = rows[:42], names[:42], []
+        for a in range(len(x)):
+            scores = [float(x[a] @ row) for row in rows]
+            positives = [scores[j] for j in range(len(rows)) if names[j] == labels[a] and j != a]
+            negatives = [scores[j] for j in range(len(rows)) if names[j] != labels[a]]
+            if positives and negatives:
+                costs.append(log1p(exp(max(negatives) - min(positives))))
+        expected = mean(costs) + 2 * 0.01 * mean([float(row @ row) for row in x])
+        assert objective(x, labels).item() == pytest.approx(expected, rel=1e-9)
+        old.append((x, labels))
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_hardest_triplets_of_the_hardest_pairs_are_those_of_all_pairs(swap: bool) -> None:
+    def make() -> nn.Module:
+        return TripletMargin(mining="batch_hard", swap=swap)
+
+    plain, mined = remembering(make()), remembering(Mined(make(), HardPairs()))
+    for x, labels in batches(4):
+        torch.testing.assert_close(gradient(mined, x, labels), gradient(plain, x, labels))
+
+
+def test_refuses_the_label_that_marks_empty_places() -> None:
+    objective, (x, labels) = remembering(Contrastive(margin=1.5)), batches(1)[0]
+    labels[3] = NOBODY
+    with pytest.raises(BatchError, match=r"label -9223372036854775808 marks places that are empty"):
+        objective(x, labels)
+    assert objective.count == 0
+    labels[3] = NOBODY + 1
+    assert objective(x, labels).isfinite()
+
+
+@pytest.mark.parametrize("name", ["ArcFaceLoss", "ProxyAnchorLoss", "FastAPLoss", "NPairsLoss"])
+def test_says_that_a_loss_of_pytorch_metric_learning_can_not_have_a_memory(name: str) -> None:
+    losses = pytest.importorskip("pytorch_metric_learning.losses")
+    options = {"num_classes": 5, "embedding_size": 6} if name in ("ArcFaceLoss", "ProxyAnchorLoss") else {}
+    objective = remembering(getattr(losses, name)(**options))
+    with pytest.raises(UsageError, match=rf"{name} \(foreign\) can't compare a batch with a memory(.|\n)*Ensemble"):
+        objective(*batches(1)[0])
+    assert objective.count == 0

@@ -2,7 +2,9 @@
 
 import copy
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from math import log1p, sqrt
+from typing import Any
 
 import pytest
 import torch
@@ -26,6 +28,7 @@ from accord.losses import (
     NTXent,
     ProxyNCA,
     Sigmoid,
+    SupAP,
     SupCon,
     TripletMargin,
     Tuplet,
@@ -45,7 +48,7 @@ from accord.mining import (
     PerRowCap,
     SemiHard,
 )
-from conformance import CLASSES, PROMISES, Case
+from conformance import CLASSES, PROMISES, Case, without_shape_checks
 from slow import agrees, mean, squared, units
 
 MINERS: dict[str, Miner] = {
@@ -315,3 +318,79 @@ def test_soft_terms_of_absent_pairs_are_absent() -> None:
 
     expected = sum(log1p(exp(-p)) + log1p(exp(n)) for p, n in rows) / 4
     assert value.item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_threads_that_share_a_loss_do_not_meet_each_other_s_rule() -> None:
+    loss, (x, labels) = Contrastive(margin=1.5), batch(0)
+    mined, rule = Mined(loss, HardPairs()), loss.rule
+    plain, expected = loss(x, labels), mined(x, labels)
+
+    def work(number: int) -> bool:
+        ours, value = (mined, expected) if number % 4 else (loss, plain)
+        return all(torch.equal(ours(x, labels), value) for _ in range(50))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(16)))
+    assert loss.rule is rule
+
+
+class Counting(Contrastive):
+    """A loss that notes things while it runs, on a buffer and beside it, and that looks at its rule by a method."""
+
+    def __init__(self) -> None:
+        super().__init__(margin=1.5)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+        self.last = 0
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        self.calls = self.calls + 1
+        self.last = len(labels)
+        return super().forward(embeddings, labels)
+
+
+def test_what_a_loss_notes_while_it_is_wrapped_is_its_own() -> None:
+    loss, (x, labels), seen = Counting(), batch(0), []
+    loss.register_forward_hook(lambda module, args, value: seen.append(value.detach()))
+    value = Mined(loss, HardPairs())(x, labels)
+    assert loss.calls == 1
+    assert loss.state_dict()["calls"] == 1
+    assert loss.last == len(labels)
+    assert torch.equal(seen[0], value)
+    assert torch.equal(value, Mined(Contrastive(margin=1.5), HardPairs())(x, labels))
+
+
+def test_a_loss_that_is_compiled_already_is_wrapped_like_any_other() -> None:
+    (x, labels), inside = batch(0), Contrastive(margin=1.5)
+    expected = Mined(Contrastive(margin=1.5), HardPairs())(x, labels)
+    inside.compile(backend="eager")
+    for loss in (torch.compile(Contrastive(margin=1.5), backend="eager"), inside):
+        torch.testing.assert_close(Mined(loss, HardPairs())(x, labels), expected)
+
+
+@pytest.mark.parametrize(
+    ("miner", "message"),
+    [
+        (None, "None is not"),
+        (3, "3 is not"),
+        ("hard", r"'hard' is a name(.|\n)*build_miner\('hard'\)"),
+        (HardPairs, "HardPairs is a class"),
+        (lambda embeddings, labels: (), "does not take a block"),
+    ],
+)
+def test_refuses_what_is_no_miner_when_it_is_built(miner: Any, message: str) -> None:
+    with without_shape_checks(), pytest.raises(UsageError, match=message):
+        Mined(Contrastive(), miner)
+
+
+def test_refuses_what_is_no_miner_of_a_foreign_loss_too() -> None:
+    def foreign(embeddings: Tensor, labels: Tensor, numbers: Any = None) -> Tensor:
+        return embeddings.sum()
+
+    for miner in (None, "hard"):
+        with without_shape_checks(), pytest.raises(UsageError, match="miner must be callable"):
+            Mined(foreign, miner)  # type: ignore[arg-type]
+
+
+def test_refuses_a_sum_of_losses_of_which_it_would_mine_one() -> None:
+    with pytest.raises(UsageError, match="calibration"):
+        Mined(SupAP(calibration=1.0), HardPairs())

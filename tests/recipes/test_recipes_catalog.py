@@ -3,6 +3,7 @@
 import inspect
 import json
 from importlib import import_module
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from accord.errors import ResourceError, UnknownNameError, UsageError
 from accord.recipes import build_loss, describe_losses, listing
 from accord.recipes.catalog import LOSSES
 from accord.recipes.named import RECIPES
+from conformance import without_shape_checks
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -117,3 +119,39 @@ def test_a_loss_is_described_with_its_options_and_paper() -> None:
     positive = next(option for option in described["parameters"] if option["name"] == "positive")
     assert positive["default"] == "excluded"
     assert positive["meaning"]
+
+
+WRONG: tuple[tuple[Any, dict[str, Any], str], ...] = (
+    (None, {}, "name must be .* not None"),
+    (3, {}, "name must be .* not 3"),
+    (":X", {}, "':X' must name a module"),
+    ("math:", {}, "'math:' must name a module"),
+    (".x:Y", {}, "'.x:Y' must name a module"),
+    ("math:pi", {}, "math:pi is a float"),
+    ("builtins:dict", {}, "builtins:dict makes a dict"),
+    ("builtins:int", {"x": "y"}, "builtins:int"),
+    ("proxy_nca", {"preset": 3}, "preset of proxy_nca called 3"),
+    ("proxy_nca", {"preset": ["cub"]}, r"preset of proxy_nca called \['cub'\]"),
+    ("contrastive", {"generator": 3}, "generator must be"),
+    ("proxy_nca", {"generator": 3}, "generator must be"),
+    ("contrastive", {"hinge": None}, "hinge of contrastive called None"),
+    ("recall_at_k", {"ks": 3}, r"recall_at_k can't be made with ks=3: 'int' object is not iterable"),
+)
+
+
+@pytest.mark.parametrize(("name", "options", "message"), WRONG, ids=lambda part: str(part)[:30])
+def test_wrong_arguments_are_told_by_name(name: Any, options: dict[str, Any], message: str) -> None:
+    with without_shape_checks(), pytest.raises(UsageError, match=message):
+        build_loss(name, dim=8, classes=4, **options)
+
+
+def test_a_module_that_breaks_while_it_is_imported_is_told(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_losses.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ResourceError, match="broken_losses fails with ZeroDivisionError"):
+        build_loss("broken_losses:Any")
+
+
+def test_what_another_package_raises_over_its_options_is_told_with_them() -> None:
+    with pytest.raises(UsageError, match=r"made with .*embedding_size='eight'"):
+        build_loss("pytorch_metric_learning.losses:ProxyAnchorLoss", classes=4, embedding_size="eight")

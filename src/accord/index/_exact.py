@@ -24,7 +24,7 @@ class ExactIndex:
     """
 
     def __init__(self, labelled: Labelled, *, budget_bytes: int = BUDGET_BYTES) -> None:
-        check_count("ExactIndex", "budget_bytes", budget_bytes)
+        check_count("ExactIndex", "budget_bytes", budget_bytes, high=2**63)
         self.budget_bytes = budget_bytes
         self.labelled = _checked("ExactIndex", labelled)
 

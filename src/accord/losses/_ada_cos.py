@@ -7,13 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from accord.checks import check_batch, check_classes, check_count
+from accord.checks import check_count, check_flag
 from accord.errors import UsageError
 from accord.geometry import full
 from accord.losses._rule import Pull, Tally
 from accord.losses._shared import class_table
 from accord.losses._survey import survey
-from accord.losses._tables import sweep_table
+from accord.losses._tables import check_table, matched, sweep_table
 from accord.losses._target_softmax import own_score, target_costs, target_parts
 from accord.mining import Block, Measure, Own
 from accord.types import Embeddings, Labels, Scalar
@@ -54,7 +54,7 @@ class _NextScale:
         """Of each row: the log-sum of the rivals, and the own cosine."""
         return torch.stack([(scale * block.negatives).logsumexp(dim=1), own_score(block)], dim=1)
 
-    def finish(self, statistics: Tensor, own: Own) -> Tensor:
+    def finish(self, statistics: Tensor, own: Own | None) -> Tensor:
         """The log of the rivals' mean sum by the median own cosine, which counts as at least cos 45°."""
         rivals, cosines = statistics.unbind(dim=1)
         count = len(cosines)
@@ -89,13 +89,12 @@ def next_ada_cos_scale(
     where the mean of the two middle cosines points). An empty batch leaves the scale alone. At least 0.1, which the
     paper does not ask for, but without which a batch of far-off vectors could turn the loss around.
     """
-    check_batch("ada_cos", embeddings, labels)
-    check_classes("ada_cos", labels, len(weight))
+    check_table("ada_cos", embeddings, labels, weight)
     if not len(embeddings):
         return scale.detach()
     names = torch.arange(len(weight), device=weight.device)
-    columns = weight.detach()
-    return survey(_NextScale(), embeddings.detach(), labels, keys=columns, key_labels=names, learned=(scale.detach(),))
+    rows, columns, (now,), _ = matched(embeddings.detach(), weight.detach(), (scale.detach(),))
+    return survey(_NextScale(), rows, labels, keys=columns, key_labels=names, learned=(now,))
 
 
 class AdaCos(nn.Module):
@@ -111,6 +110,7 @@ class AdaCos(nn.Module):
         self, dim: int, classes: int, *, dynamic: bool = True, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
+        check_flag("ada_cos", "dynamic", dynamic)
         check_count("ada_cos", "dim", dim)
         self.weight = class_table("ada_cos", dim=dim, classes=classes, spread=dim**-0.5, generator=generator)
         first = torch.full_like(self.weight.detach()[0, 0], first_scale(classes))

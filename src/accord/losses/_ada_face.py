@@ -12,7 +12,7 @@ from accord.geometry import full
 from accord.losses._own_margins import sine
 from accord.losses._rule import Pull, Tally
 from accord.losses._shared import class_table
-from accord.losses._tables import sweep_table
+from accord.losses._tables import check_table, sweep_table
 from accord.losses._target_softmax import own_score, target_costs, target_pull
 from accord.mining import Block, Measure
 from accord.types import Embeddings, Labels, Scalar
@@ -115,7 +115,8 @@ class AdaFace(nn.Module):
 
     def forward(self, embeddings: Embeddings, labels: Labels) -> Scalar:
         """The loss of one batch."""
-        check_batch(self.rule.name, embeddings, labels)
+        # here and not in the sweep: a batch that is refused moves no statistics
+        check_table(self.rule.name, embeddings, labels, self.weight)
         found = lengths(embeddings)
         if self.training and len(found) > 1:
             now = found.to(self.mean.dtype)

@@ -4,10 +4,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from accord.checks import check_count
+from accord.checks import check_count, check_finite
 from accord.geometry import full
 from accord.losses._shared import class_table, mean
-from accord.losses._tables import _check as check_table
+from accord.losses._tables import check_table
 from accord.types import Embeddings, Labels, Scalar
 
 
@@ -24,7 +24,8 @@ def centre(embeddings: Embeddings, labels: Labels, centres: Float[Tensor, "class
     Here centres are learned by gradient like everything else: the step of a centre is its rate · Σ (x - c) / batch
     size, so give them a large rate (about the batch size over the items of a class) with plain gradient descent.
     """
-    check_table("centre", embeddings, labels, centres, 1)
+    check_table("centre", embeddings, labels, centres)
+    check_finite("centre", "the learned vectors", centres)
     x = full(embeddings)
     own = full(centres).index_select(0, labels.to(torch.int64))
     return mean((x - own).square().sum(dim=1)) / 2

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from accord.checks import check_range
+from accord.checks import check_flag, check_range
 from accord.losses._engine import sweep
 from accord.losses._row_loss import RowLoss
 from accord.losses._rule import Pull, Tally
@@ -31,6 +31,7 @@ class CircleRule:
     def __post_init__(self) -> None:
         check_range(self.name, "margin", self.margin, low=0, high=1)
         check_range(self.name, "gamma", self.gamma, low=0, open_low=True)
+        check_flag(self.name, "detach", self.detach)
 
     def costs(self, block: Block) -> Tally:
         """The soft sum over all pairs of a positive and a negative of the row."""

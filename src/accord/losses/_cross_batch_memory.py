@@ -120,6 +120,12 @@ class CrossBatchMemory(nn.Module):
                 "CrossBatchMemory: embeddings must have the memory's width and be on its device.\n"
                 f"  embeddings: {describe(embeddings)}\n  memory:     {describe(self.memory)}"
             )
+        if labels.device.type == "cpu" and not torch.compiler.is_compiling() and len(labels):
+            lowest: list[int] = labels.to(torch.int64).aminmax().min.reshape(1).tolist()
+            if lowest[0] == NOBODY:
+                raise BatchError(
+                    f"CrossBatchMemory: the label {NOBODY} marks places that are empty; give that class another number."
+                )
 
 
 class _Memory:

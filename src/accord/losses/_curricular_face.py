@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from accord.checks import check_batch, check_classes, check_count, check_range
+from accord.checks import check_count, check_range
 from accord.geometry import full, normalise
 from accord.losses._arc_face import widened
 from accord.losses._rule import Pull, Tally
 from accord.losses._shared import class_table
-from accord.losses._tables import sweep_table
+from accord.losses._tables import check_table, sweep_table
 from accord.losses._target_softmax import own_score, target_costs, target_pull
 from accord.mining import Block, Measure
 from accord.types import Embeddings, Labels, Scalar
@@ -72,6 +72,7 @@ def curricular_face(
     Huang et al., "CurricularFace", CVPR 2020, with the widely used defaults.
     """
     rule = CurricularFaceRule(margin, scale)
+    check_table(rule.name, embeddings, labels, weight)
     stage = t.detach().to(full(embeddings).dtype)
     return sweep_table(rule, embeddings, labels, weight, learned=(stage,))
 
@@ -104,6 +105,7 @@ class CurricularFace(nn.Module):
 
     def forward(self, embeddings: Embeddings, labels: Labels) -> Scalar:
         """The loss of one batch."""
+        check_table(self.rule.name, embeddings, labels, self.weight)
         if self.training:
             self._advance(embeddings, labels)
         # a copy, for the next batch writes to the buffer, maybe before this one's gradient is wanted
@@ -112,8 +114,6 @@ class CurricularFace(nn.Module):
 
     def _advance(self, embeddings: Embeddings, labels: Labels) -> None:
         """Move `t` towards the batch's mean own cosine."""
-        check_batch(self.rule.name, embeddings, labels)
-        check_classes(self.rule.name, labels, len(self.weight))
         if not len(embeddings):
             return
         with torch.no_grad():

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from accord.checks import check_batch, check_classes, check_count, check_finite, check_range
+from accord.checks import check_classes, check_count, check_finite, check_range
 from accord.errors import UsageError
 from accord.geometry import full
 from accord.losses._own_margins import OwnMarginsRule
 from accord.losses._shared import class_table
-from accord.losses._tables import sweep_table
+from accord.losses._tables import check_table, sweep_table
 from accord.types import Embeddings, Labels, Scalar
 
 NAME = "dynamic_margin_arc_face"
@@ -97,13 +97,14 @@ class DynamicMarginArcFace(nn.Module):
         if sizes.shape != (classes,):
             raise UsageError(f"{NAME}: counts must be one number per class ({classes}), not {tuple(sizes.shape)}.")
         check_finite(NAME, "counts", sizes)
+        if sizes.device.type == "cpu" and not (sizes >= 0).all():
+            raise UsageError(f"{NAME}: counts must be at least 0, not {sizes.min().item():g}.")
         self.register_buffer("counts", sizes.to(self.weight.device, copy=True))
 
     def forward(self, embeddings: Embeddings, labels: Labels) -> Scalar:
         """The loss of one batch."""
         if self.training and self.counting:
-            check_batch(NAME, embeddings, labels)
-            check_classes(NAME, labels, len(self.counts))
+            check_table(NAME, embeddings, labels, self.weight)
             self.counts.index_add_(0, labels.to(torch.int64), torch.ones_like(labels, dtype=self.counts.dtype))
         return _dynamic(self.rule, self.range, embeddings, labels, self.weight, self.counts)
 
@@ -117,7 +118,7 @@ def _dynamic(
     counts: Tensor,
 ) -> Scalar:
     # here and not in the sweep: a label out of range would be looked up among the counts first
-    check_batch(NAME, embeddings, labels)
+    check_table(NAME, embeddings, labels, weight)
     check_classes(NAME, labels, len(counts))
     margins = range_.margins(counts.detach().to(full(embeddings).dtype))
     per_row = margins.index_select(0, labels.to(torch.int64))

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from accord.checks import check_count, check_range
+from accord.checks import check_batch, check_count, check_range
 from accord.errors import UsageError
 from accord.geometry import full, normalise
 from accord.losses._engine import sweep
@@ -84,7 +84,7 @@ class DynamicSoftMargin(nn.Module):
 
     def __init__(self, *, bins: int = 10, momentum: float = 0.01) -> None:
         super().__init__()
-        check_count(NAME, "bins", bins)
+        check_count(NAME, "bins", bins, high=10_000)
         check_range(NAME, "momentum", momentum, low=0, high=1)
         self.momentum = momentum
         self.register_buffer("histogram", torch.zeros(bins))
@@ -100,6 +100,7 @@ class DynamicSoftMargin(nn.Module):
 
 def _gaps(embeddings: Tensor, labels: Tensor) -> tuple[Float[Tensor, " row"], Bool[Tensor, " row"]]:
     """How much farther each item's farthest positive is than its closest negative, and which items have both."""
+    check_batch(NAME, embeddings, labels)
     rule = _Hardest()
     sweep(rule, embeddings.detach(), labels)
     positives, negatives, whole = torch.cat([labels.new_zeros(0, 3, dtype=torch.int64), *rule.found]).unbind(dim=1)

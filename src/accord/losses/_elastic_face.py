@@ -10,7 +10,7 @@ from accord.checks import check_count, check_range
 from accord.geometry import full
 from accord.losses._own_margins import MarginOn, OwnMarginsRule
 from accord.losses._shared import class_table
-from accord.losses._tables import sweep_table
+from accord.losses._tables import check_table, sweep_table
 from accord.types import Embeddings, Labels, Scalar
 
 NAME = "elastic_face"
@@ -99,6 +99,8 @@ def _elastic(
     deviation: float,
     generator: torch.Generator | None,
 ) -> Scalar:
+    # here and not in the sweep: a batch that is refused draws no margins
+    check_table(NAME, embeddings, labels, weight)
     x = full(embeddings)
     margins = torch.full((len(x),), margin, dtype=x.dtype, device=x.device)
     if generator is not None:

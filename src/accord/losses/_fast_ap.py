@@ -23,7 +23,7 @@ class FastAPRule:
     unit = True
 
     def __post_init__(self) -> None:
-        check_count(self.name, "bins", self.bins)
+        check_count(self.name, "bins", self.bins, high=10_000)
 
     def costs(self, block: Block) -> Tally:
         """One less the soft average precision."""

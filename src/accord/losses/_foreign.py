@@ -27,7 +27,7 @@ class Foreign(nn.Module):
     `miner` is one of ours, which is shown cosines, or a foreign one, called `(embeddings, labels)` for a tuple of row
     numbers; a random one of ours wants `Mined` around the loss instead, which counts its draws. The loss gets the tuple
     as third argument, as the losses of pytorch-metric-learning take it. Computation is in float32 at least, whatever
-    autocast says. Foreign code may wait for the device.
+    autocast says, and labels are int64. Foreign code may wait for the device.
 
     What it raises is told as ours, with the name of the foreign part; a loss that is not a scalar, or that nothing can
     learn from, is refused. A plain 0 (nothing to learn from this batch) becomes a zero that carries a gradient.
@@ -54,8 +54,8 @@ class Foreign(nn.Module):
         self.name, self.miner_name = _name(loss), "" if miner is None else _name(miner)
         self.owners = nn.ModuleList(_owners(loss) + _owners(miner))
         self.given = nn.ParameterList(parameters)
-        self.mines_blocks = miner is not None and not _accepts(miner, 2)
-        if miner is not None and not _accepts(loss, 3):
+        self.mines_blocks = miner is not None and not accepts(miner, 2)
+        if miner is not None and not accepts(loss, 3):
             raise UsageError(
                 f"Foreign: {self.name} takes no third argument, so the row numbers of {self.miner_name} have no use.\n"
                 "Leave the miner out, or choose a loss that takes row numbers."
@@ -64,6 +64,7 @@ class Foreign(nn.Module):
     def forward(self, embeddings: Embeddings, labels: Labels, *, draw: int | Tensor = 0) -> Scalar:
         """The loss of one batch; `draw` numbers it for miners that draw."""
         check_batch(self.name, embeddings, labels)
+        labels = labels.to(torch.int64)  # some take short ones for masks, or can't compare them
         with no_autocast(embeddings.device.type):
             x = full(embeddings)
             if self.miner is None:
@@ -83,6 +84,7 @@ class Foreign(nn.Module):
         if not _takes(self.loss, "ref_emb"):
             value: Scalar = self(keys, key_labels, draw=draw)
             return value
+        labels, key_labels = labels.to(torch.int64), key_labels.to(torch.int64)
         with no_autocast(embeddings.device.type):
             x, others = full(embeddings), {"ref_emb": keys, "ref_labels": key_labels}
             numbers = self._numbers(x, labels, draw, **others)
@@ -106,6 +108,11 @@ class Foreign(nn.Module):
         except TypeError as error:
             raise UsageError(f"{name} (foreign) can't be called like a loss or miner: {error}") from error
         except Exception as error:
+            if others and "ref_emb" in str(error):
+                raise UsageError(
+                    f"{name} (foreign) can't compare a batch with a memory: {error}.\n"
+                    "Put CrossBatchMemory around a loss or miner of pairs, and join the two in an Ensemble."
+                ) from error
             raise BatchError(
                 f"{name} (foreign) failed: {type(error).__name__}: {error}\n"
                 f"  embeddings: {describe(x)}\n  labels:     {describe(labels)}"
@@ -149,7 +156,7 @@ def _owners(part: Any) -> list[nn.Module]:
     return [owner] if isinstance(owner, nn.Module) else []
 
 
-def _accepts(part: Any, count: int) -> bool:
+def accepts(part: Any, count: int) -> bool:
     """Whether a callable takes that many positional arguments; what tells nothing about itself is believed to."""
     try:
         inspect.signature(part.forward if isinstance(part, nn.Module) else part).bind(*range(count))

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import torch
 import torch.nn.functional as F
 
-from accord.checks import check_range
+from accord.checks import check_flag, check_range
 from accord.errors import UnknownNameError
 from accord.losses._engine import sweep
 from accord.losses._powers import near_weights
@@ -31,6 +31,7 @@ class GeneralisedLiftedRule:
 
     def __post_init__(self) -> None:
         check_range(self.name, "margin", self.margin, low=0)
+        check_flag(self.name, "normalised", self.unit)
         if self.hinge not in get_args(LiftedHinge):
             raise UnknownNameError("hinge of generalised_lifted", self.hinge, get_args(LiftedHinge))
 

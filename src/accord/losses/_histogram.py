@@ -22,7 +22,7 @@ class HistogramRule:
     unit = True
 
     def __post_init__(self) -> None:
-        check_count(self.name, "bins", self.bins)
+        check_count(self.name, "bins", self.bins, high=10_000)
 
     def read(self, block: Block) -> Tensor:
         """A soft histogram of the row's positives, then one of its negatives, each with bins + 1 nodes."""

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from accord.checks import check_batch, check_range
-from accord.geometry import full, inner, normalise, row_blocks
+from accord.geometry import full, inner, normalise, row_blocks, smallest_norm
 from accord.losses._settings import Settings, settings
 from accord.types import Embeddings, Labels, Scalar
 
@@ -16,7 +16,8 @@ def koleo(embeddings: Embeddings, labels: Labels, *, epsilon: float = 1e-6) -> S
     The result is -mean log max(d, epsilon), d being the Euclidean distance of an item to the nearest other item of the
     batch; of several equally near ones one is taken. The value may be negative, down to -log 2. Labels play no part.
     Items nearer than `epsilon`, such as equal ones, cost -log epsilon each and are not moved: the direction between
-    them is mere rounding. A batch of one item or none costs zero.
+    them is mere rounding. In float16 `epsilon` is at least 0.004, for very short embeddings would have an infinite
+    gradient. A batch of one item or none costs zero.
 
     Sablayrolles et al., ICLR 2019 (arXiv 1806.03198): a differential entropy as estimated by Kozachenko and
     Leonenko, without its constants; `epsilon` is ours. Costs O(batch²) time, O(batch) memory.
@@ -26,9 +27,11 @@ def koleo(embeddings: Embeddings, labels: Labels, *, epsilon: float = 1e-6) -> S
     x = normalise(embeddings, dtype=full(embeddings).dtype)
     if len(x) < 2:
         return 0 * full(embeddings).sum()
+    # a gradient is at most the inverse of the distance times that of the length, and must fit the embeddings' dtype
+    nearest = 2 / (torch.finfo(embeddings.dtype).max * smallest_norm(embeddings.dtype))
     # from the difference itself: products of unit vectors lose the digits of a small distance
     squares = (x - x[_nearest(x.detach())]).square().sum(dim=1)
-    return -squares.clamp_min(epsilon**2).log().mean() / 2
+    return -squares.clamp_min(max(epsilon, nearest) ** 2).log().mean() / 2
 
 
 @torch.no_grad()

@@ -1,17 +1,19 @@
 """Large-margin softmax: a linear classifier in which the angle to the own class counts `margin` times."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from accord.checks import check_batch, check_classes, check_count, check_range
+from accord.checks import check_count, check_range
 from accord.geometry import full
-from accord.losses._multiple_angle import multiple_angle
+from accord.losses._multiple_angle import MOST_TURNS, multiple_angle
 from accord.losses._rule import Pull, Tally
+from accord.losses._settings import settings
 from accord.losses._shared import class_table
-from accord.losses._tables import sweep_table
+from accord.losses._tables import check_table, sweep_table
 from accord.losses._target_softmax import own_score, target_costs, target_parts
 from accord.mining import Block, Measure
 from accord.types import Embeddings, Labels, Scalar
@@ -31,7 +33,7 @@ class LargeMarginSoftmaxRule:
     unit = False
 
     def __post_init__(self) -> None:
-        check_count(self.name, "margin", self.margin)
+        check_count(self.name, "margin", self.margin, high=MOST_TURNS)
         check_range(self.name, "annealing", self.annealing, low=0)
 
     def costs(self, block: Block, lengths: Tensor) -> Tally:
@@ -102,10 +104,41 @@ class LargeMarginSoftmax(nn.Module):
 
 def _large(rule: LargeMarginSoftmaxRule, embeddings: Embeddings, labels: Labels, weight: Tensor) -> Scalar:
     # here and not in the sweep: a label out of range would be looked up among the class vectors first
-    check_batch(rule.name, embeddings, labels)
-    check_classes(rule.name, labels, len(weight))
-    own = full(weight).index_select(0, labels.to(torch.int64))
-    lengths = torch.linalg.vector_norm(full(embeddings), dim=1) * torch.linalg.vector_norm(own, dim=1)
+    check_table(rule.name, embeddings, labels, weight)
+    places = labels.to(torch.int64)
+    if len(places) and weight.requires_grad and torch.is_grad_enabled() and not settings().plain:
+        weight, own = _OwnLengths.apply(weight, places)  # type: ignore[no-untyped-call]
+    else:
+        own = _lengths(weight.index_select(0, places))
+    lengths = _lengths(embeddings) * own
     # never 0, for the cosine is the inner product by it
     lengths = lengths.clamp_min(torch.finfo(torch.float32).tiny)
     return sweep_table(rule, embeddings, labels, weight, per_row=(lengths,))
+
+
+def _lengths(vectors: Tensor) -> Tensor:
+    lengths: Tensor = torch.linalg.vector_norm(full(vectors), dim=1)
+    return lengths
+
+
+class _OwnLengths(torch.autograd.Function):
+    """The table as it is, and the lengths of the own class vectors, whose gradient joins the table's.
+
+    Autograd would make a second gradient as large as the table for the few vectors that were looked up.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(weight, places)
+        return weight.view_as(weight), _lengths(weight.index_select(0, places))
+
+    @staticmethod
+    def backward(ctx: Any, by_weight: Tensor, by_lengths: Tensor) -> tuple[Tensor, None]:
+        weight, places = ctx.saved_tensors
+        own = full(weight.index_select(0, places))
+        share = by_lengths / _lengths(own).clamp_min(torch.finfo(own.dtype).tiny)
+        by_own = (share[:, None] * own).to(by_weight.dtype)
+        if torch.is_grad_enabled() or not by_weight.is_contiguous():
+            return by_weight.index_add(0, places, by_own), None
+        # nobody else holds it: only the sweep sees this view of the table
+        return by_weight.index_add_(0, places, by_own), None

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from accord.checks import check_range
+from accord.checks import check_flag, check_range
 from accord.losses._powers import near_weights
 from accord.losses._survey import survey
 from accord.mining import Block, Measure, Own
@@ -25,6 +25,7 @@ class LiftedStructureRule:
 
     def __post_init__(self) -> None:
         check_range(self.name, "margin", self.margin, low=0)
+        check_flag(self.name, "normalised", self.unit)
 
     def read(self, block: Block) -> Tensor:
         """log Σ_neg exp(margin - D), -inf without negatives, then the distance in each slot."""

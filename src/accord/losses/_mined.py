@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from accord.errors import UsageError
-from accord.losses._foreign import Foreign
+from accord.losses._foreign import Foreign, accepts
 from accord.losses._wrapping import Change, MinedRule, call_with, check_wrappable, foreign_inside, is_ours
 from accord.mining import Miner, bound
 from accord.types import Embeddings, Labels, Scalar
@@ -43,11 +43,17 @@ class Mined(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        _check_miner(miner)
         if isinstance(loss, nn.Module) and is_ours(loss) and not isinstance(loss, Foreign):
             check_wrappable("Mined", loss)
             if foreign_inside(loss):
                 raise UsageError(
                     "Mined: a foreign loss must be mined before it is wrapped; put Mined inside, or a Chain."
+                )
+            if not accepts(miner, 1):
+                raise UsageError(
+                    f"Mined: {type(miner).__name__} does not take a block, as miners of {type(loss).__name__} must.\n"
+                    "Take one of accord.mining; miners of other libraries go with foreign losses."
                 )
             self.loss: nn.Module = loss
         else:
@@ -78,6 +84,22 @@ class Mined(nn.Module):
         if self.training:
             self.draw += 1
         return draw
+
+
+def _check_miner(miner: object) -> None:
+    """Refuse what is no miner, and say how to come by one."""
+    if isinstance(miner, str):
+        raise UsageError(
+            f"Mined: a miner must be callable, and {miner!r} is a name.\n"
+            f"Build it first, with accord.recipes.catalog_miners.build_miner({miner!r})."
+        )
+    if isinstance(miner, type):
+        raise UsageError(f"Mined: {miner.__name__} is a class; give a miner of that kind, such as {miner.__name__}().")
+    if not callable(miner):
+        raise UsageError(
+            f"Mined: a miner must be callable, and {miner!r} is not; give one such as HardPairs(), "
+            "or the loss alone if nothing is to be mined."
+        )
 
 
 def first_draw(generator: torch.Generator | None) -> Tensor:

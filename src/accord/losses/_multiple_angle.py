@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+MOST_TURNS = 16  # the largest margin; a polynomial of that degree
+
 Rows = Float[Tensor, " row"]
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from accord.checks import check_range
+from accord.checks import check_flag, check_range
 from accord.losses._paired import Side, both_sides, two_of_each
 from accord.losses._row_softmax import pair_costs, pair_pull
 from accord.losses._rule import Pull, Tally
@@ -26,6 +26,7 @@ class NPairRule:
 
     def __post_init__(self) -> None:
         check_range(self.name, "penalty", self.penalty, low=0)
+        check_flag(self.name, "symmetric", self.symmetric)
 
     def costs(self, block: Block, *choices: Tensor) -> Tally:
         """Its own positive against the others."""

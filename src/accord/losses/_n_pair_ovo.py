@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from accord.checks import check_range
+from accord.checks import check_flag, check_range
 from accord.losses._paired import Side, both_sides, two_of_each
 from accord.losses._rule import Pull, Tally
 from accord.mining import Block, Measure
@@ -25,6 +25,7 @@ class NPairOVORule:
 
     def __post_init__(self) -> None:
         check_range(self.name, "penalty", self.penalty, low=0)
+        check_flag(self.name, "symmetric", self.symmetric)
 
     def costs(self, block: Block, *choices: Tensor) -> Tally:
         """A logistic loss for each other positive."""

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import torch.nn.functional as F
 from torch import Tensor
 
-from accord.checks import check_range
+from accord.checks import check_flag, check_range
 from accord.errors import UnknownNameError
 from accord.losses._engine import sweep
 from accord.losses._row_loss import RowLoss
@@ -30,6 +30,7 @@ class NCARule:
 
     def __post_init__(self) -> None:
         check_range(self.name, "scale", self.scale, low=0, open_low=True)
+        check_flag(self.name, "normalised", self.unit)
         if self.goal not in get_args(Goal):
             raise UnknownNameError("goal of nca", self.goal, get_args(Goal))
 

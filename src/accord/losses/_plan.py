@@ -14,6 +14,7 @@ from accord.mining import Groups, Measure, TableGroups
 from accord.types import Scalar
 
 FEW_ROWS = 64  # a block has at least so many rows …
+FEW_ITEMS = 128  # … against a table, whose gradient is read and written once a block …
 MOST_BLOCKS = 32  # … unless that makes it so many times larger than it should be
 
 
@@ -60,7 +61,8 @@ class Plan:
         tables = max(getattr(member.rule, "tables", 0) for member in self.members)
         columns = self.groups.columns * max(1, tables * self.groups.slots)
         # products of very few rows are slow, so long rows get a larger block, within reason
-        fair = min(FEW_ROWS * columns * itemsize, MOST_BLOCKS * self.block_bytes)
+        few = FEW_ITEMS if isinstance(self.groups, TableGroups) else FEW_ROWS
+        fair = min(few * columns * itemsize, MOST_BLOCKS * self.block_bytes)
         budget = max(self.block_bytes, fair)
         return list(row_blocks(self.groups.rows, columns, budget_bytes=budget, itemsize=itemsize))
 

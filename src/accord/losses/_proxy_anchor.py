@@ -6,12 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from accord.checks import check_batch, check_count, check_range
+from accord.checks import check_count, check_range
 from accord.geometry import full
 from accord.losses._rule import Pull, Tally
 from accord.losses._shared import class_table
 from accord.losses._sums import kept_or, log_one_plus_sum, softmax_one_plus_
-from accord.losses._tables import sweep_classes
+from accord.losses._tables import check_table, sweep_classes
 from accord.mining import Block, Measure
 from accord.types import Embeddings, Labels, Scalar
 
@@ -69,7 +69,7 @@ def proxy_anchor(
 
 def _proxy_anchor(rule: ProxyAnchorRule, embeddings: Tensor, labels: Tensor, proxies: Tensor) -> Tensor:
     # here already, because labels are counted before the sweep looks at them
-    check_batch(rule.name, embeddings, labels)
+    check_table(rule.name, embeddings, labels, proxies)
     return sweep_classes(rule, embeddings, labels, proxies, learned=(_shares(labels, proxies),))
 
 
@@ -77,7 +77,7 @@ def _shares(labels: Tensor, proxies: Tensor) -> Tensor:
     """What a class's pull and push are multiplied by: one by the classes present, one by all classes."""
     classes = max(1, len(proxies))
     present = full(proxies.detach()).new_zeros(classes)
-    # a label out of range is clamped here and refused by the sweep
+    # a label out of range, which only main memory is asked for, is clamped
     present.index_fill_(0, labels.to(torch.int64).clamp(0, classes - 1), 1)
     return torch.stack([present.sum().clamp_min(1), torch.full_like(present[0], classes)]).reciprocal()
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from accord.checks import check_batch, check_range
+from accord.checks import check_batch, check_flag, check_range
 from accord.geometry import full
 from accord.losses._survey import survey
 from accord.mining import Block, Measure, Own
@@ -28,6 +28,7 @@ class QuadrupletRule:
     def __post_init__(self) -> None:
         check_range(self.name, "margin", self.margin, low=0)
         check_range(self.name, "second_margin", self.second_margin, low=0)
+        check_flag(self.name, "normalised", self.unit)
 
     def read(self, block: Block, classes: Float[Tensor, " column"]) -> Tensor:
         """Own class, closest negative, its class, closest negative of any third class; then the distances in slots."""
@@ -90,8 +91,7 @@ def quadruplet(
     Costs O(batch²) time, O(batch) memory with small classes on processors; otherwise positive distances are
     kept, batch × batch.
     """
-    rule = QuadrupletRule(margin, second_margin, "squared" if squared else "euclidean", normalised)
-    return _survey(rule, embeddings, labels)
+    return _survey(_rule(margin, second_margin, squared, normalised), embeddings, labels)
 
 
 class Quadruplet(nn.Module):
@@ -101,11 +101,16 @@ class Quadruplet(nn.Module):
         self, *, margin: float = 0.2, second_margin: float = 0.2, squared: bool = True, normalised: bool = True
     ) -> None:
         super().__init__()
-        self.rule = QuadrupletRule(margin, second_margin, "squared" if squared else "euclidean", normalised)
+        self.rule = _rule(margin, second_margin, squared, normalised)
 
     def forward(self, embeddings: Embeddings, labels: Labels) -> Scalar:
         """The loss of one batch."""
         return _survey(self.rule, embeddings, labels)
+
+
+def _rule(margin: float, second_margin: float, squared: bool, normalised: bool) -> QuadrupletRule:
+    check_flag(QuadrupletRule.name, "squared", squared)
+    return QuadrupletRule(margin, second_margin, "squared" if squared else "euclidean", normalised)
 
 
 def _survey(rule: QuadrupletRule, embeddings: Embeddings, labels: Labels) -> Scalar:

@@ -48,7 +48,7 @@ def row_engine(
     The value is the same either way, up to rounding. Plain needs memory for batch × batch numbers many times over; it
     is the reference that tests hold the engine against, and what a compiled graph uses by itself.
     """
-    check_count("row_engine", "block_bytes", block_bytes)
+    check_count("row_engine", "block_bytes", block_bytes, high=2**63)
     check_count("row_engine", "dense_up_to", dense_up_to, low=0)
     token = _SETTINGS.set(Settings(block_bytes, plain, dense_up_to))
     try:

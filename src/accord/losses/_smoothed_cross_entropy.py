@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from accord.checks import check_batch, check_classes, check_count, check_range
+from accord.checks import check_classes, check_count, check_range
 from accord.errors import UnknownNameError
 from accord.geometry import full
 from accord.losses._rule import Pull, Tally
 from accord.losses._shared import class_table
-from accord.losses._tables import sweep_table
+from accord.losses._tables import check_table, sweep_table
 from accord.losses._target_softmax import own_score, target_costs, target_parts
 from accord.mining import Block, Measure
 from accord.types import Embeddings, Labels, Scalar
@@ -114,7 +114,7 @@ def _smoothed(
     rule: SmoothedCrossEntropyRule, embeddings: Embeddings, labels: Labels, weight: Tensor, bias: Tensor
 ) -> Scalar:
     # here and not in the sweep: a label out of range would be looked up among the biases first
-    check_batch(rule.name, embeddings, labels)
+    check_table(rule.name, embeddings, labels, weight)
     check_classes(rule.name, labels, len(bias))
     biases = full(bias)
     own = biases.index_select(0, labels.to(torch.int64))

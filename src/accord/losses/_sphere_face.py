@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from accord.checks import check_batch, check_count, check_range
 from accord.geometry import full
-from accord.losses._multiple_angle import multiple_angle
+from accord.losses._multiple_angle import MOST_TURNS, multiple_angle
 from accord.losses._rule import Pull, Tally
 from accord.losses._shared import class_table
 from accord.losses._tables import sweep_table
@@ -28,7 +28,7 @@ class SphereFaceRule:
     unit = True
 
     def __post_init__(self) -> None:
-        check_count(self.name, "margin", self.margin)
+        check_count(self.name, "margin", self.margin, high=MOST_TURNS)
         check_range(self.name, "annealing", self.annealing, low=0)
 
     def costs(self, block: Block, lengths: Tensor) -> Tally:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import exp
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -195,9 +196,10 @@ class SupAP(nn.Module):
         return _sum(self.rule, embeddings, labels)
 
 
-def _sum(rule: SupAPRule, embeddings: Tensor, labels: Tensor) -> Scalar:
-    if not rule.calibration:
+def _sum(rule: Any, embeddings: Tensor, labels: Tensor) -> Scalar:
+    calibration: float = rule.calibration
+    if not calibration:
         return sweep(rule, embeddings, labels)
     sides = CalibrationRule(rule.positive_bound, 1), CalibrationRule(rule.negative_bound, -1)
     ranks, near, far = sweep_all([Member(rule), *map(Member, sides)], embeddings, labels).unbind()
-    return ranks + rule.calibration * (near + far)
+    return ranks + calibration * (near + far)

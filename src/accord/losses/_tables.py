@@ -7,6 +7,7 @@ from torch import Tensor
 
 from accord.checks import check_batch, check_classes, check_finite, describe
 from accord.errors import BatchError, UsageError
+from accord.geometry import full
 from accord.losses._engine import run
 from accord.losses._plan import Member, nothing_from
 from accord.losses._rule import Rule
@@ -27,9 +28,12 @@ def sweep_table(
 ) -> Scalar:
     """The loss of a rule whose rows are items and whose columns are the rows of `table`, `per_class` for each class.
 
-    The table is never normalised as a whole copy when it is large, and no items × classes numbers are kept.
+    The table is never normalised as a whole copy when it is large, and no items × classes numbers are kept. Of double
+    and single precision the wider is used, and each gradient comes back in its own.
     """
-    _check(rule.name, embeddings, labels, table, per_class)
+    check_table(rule.name, embeddings, labels, table, per_class)
+    check_finite(rule.name, "the learned vectors", table)
+    embeddings, table, learned, per_row = matched(embeddings, table, learned, per_row)
     groups = TableGroups(labels, len(table) // per_class, per_class=per_class)
     return run([Member(rule, tuple(learned), tuple(per_row))], embeddings, groups, table)
 
@@ -43,16 +47,24 @@ def sweep_classes(
     learned: Sequence[Tensor] = (),
 ) -> Scalar:
     """The loss of a rule whose rows are the classes of `table` and whose columns are the items of the batch."""
-    _check(rule.name, embeddings, labels, table, 1)
+    check_table(rule.name, embeddings, labels, table)
+    check_finite(rule.name, "the learned vectors", table)
+    embeddings, table, learned, _ = matched(embeddings, table, learned)
     if not len(embeddings):
         return nothing_from([embeddings, table, *learned])
     names = torch.arange(len(table), device=table.device)
-    groups = Groups(names, labels, dense_up_to=settings().dense_up_to)
+    groups = Groups(names, labels.to(torch.int64), dense_up_to=settings().dense_up_to)
     return run([Member(rule, tuple(learned))], table, groups, embeddings)
 
 
-def _check(who: str, embeddings: Tensor, labels: Tensor, table: Tensor, per_class: int) -> None:
+def check_table(who: str, embeddings: Tensor, labels: Tensor, table: Tensor, per_class: int = 1) -> None:
+    """Refuse a batch, or a table of learned classes that does not fit it, before a label is looked up in the table.
+
+    The table's numbers are not looked at: it may be large, and the sweep does so once.
+    """
     check_batch(who, embeddings, labels)
+    if not isinstance(table, Tensor) or table.ndim != 2 or not table.is_floating_point():
+        raise BatchError(f"{who}: the learned classes must be a (class, dim) tensor.\n  classes: {describe(table)}")
     classes = len(table) // per_class
     if classes < 2:
         raise UsageError(f"{who}: needs the vectors of at least 2 classes, not {classes}.")
@@ -62,4 +74,14 @@ def _check(who: str, embeddings: Tensor, labels: Tensor, table: Tensor, per_clas
             f"{who}: embeddings must have the width of the learned classes and be on their device.\n"
             f"  embeddings: {describe(embeddings)}\n  classes:    {describe(table)}"
         )
-    check_finite(who, "the learned vectors", table)
+
+
+def matched(
+    embeddings: Tensor, table: Tensor, learned: Sequence[Tensor], per_row: Sequence[Tensor] = ()
+) -> tuple[Tensor, Tensor, Sequence[Tensor], Sequence[Tensor]]:
+    """All in the wider dtype, where one is in double and one in single precision."""
+    if full(embeddings).dtype == full(table).dtype:
+        return embeddings, table, learned, per_row
+    dtype = torch.promote_types(embeddings.dtype, table.dtype)
+    wide, beside = [tensor.to(dtype) for tensor in learned], [tensor.to(dtype) for tensor in per_row]
+    return embeddings.to(dtype), table.to(dtype), wide, beside

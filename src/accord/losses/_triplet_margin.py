@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from accord.checks import check_batch, check_range
+from accord.checks import check_batch, check_flag, check_range
 from accord.errors import UnknownNameError, UsageError
 from accord.geometry import full, normalise
 from accord.losses._engine import run, sweep
@@ -39,6 +39,9 @@ class TripletMarginRule:
     slotted = True
 
     def __post_init__(self) -> None:
+        flags = {"squared": self.squared, "normalised": self.unit, "swap": self.swap}
+        for name, value in {**flags, "violating_only": self.violating_only}.items():
+            check_flag(self.name, name, value)
         if self.mining not in get_args(Mining):
             raise UnknownNameError("mining of triplet_margin", self.mining, get_args(Mining))
         if self.margin == "soft" and self.mining == "all_semi_hard":

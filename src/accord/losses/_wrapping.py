@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from accord.errors import UsageError
@@ -62,9 +63,14 @@ class AroundRule:
         return getattr(self.rule, "beside", None)
 
     def __getattr__(self, name: str) -> Any:
-        # some losses look up an option of their rule
-        if not name.startswith("_") and any(option.name == name for option in fields(self.rule)):  # type: ignore[arg-type]
-            return getattr(self.rule, name)
+        # some losses look up an option of their rule, which may lie under several that stand around it
+        if name.startswith("_") or name == "rule":
+            raise AttributeError(name)
+        own: Any = self.rule
+        while isinstance(own, AroundRule):
+            own = own.rule
+        if any(option.name == name for option in fields(own)):
+            return getattr(own, name)
         raise AttributeError(name)
 
     def costs(self, block: Block, *learned: Tensor) -> Tally:
@@ -100,18 +106,44 @@ class MinedRule(AroundRule):
 
 
 def call_with(change: Change, loss: Any, embeddings: Embeddings, labels: Labels) -> Scalar:
-    """The loss of one batch with its rule changed for the time of the call."""
+    """The loss of one batch with its rule changed for this call alone: other threads may call the same loss."""
     if isinstance(loss, Wrapper):
         return loss.called_with(change, embeddings, labels)
+    rule = change(loss.rule)
+    call = _exchanged if torch.compiler.is_dynamo_compiling() else _beside
+    value = call(loss, rule, embeddings, labels)
+    if len(embeddings) and not getattr(rule, "swept", True):
+        raise UsageError(f"{type(loss).__name__} can't be wrapped, for it does not hand its `rule` to the row engine.")
+    return value
+
+
+def _beside(loss: Any, rule: Rule, embeddings: Embeddings, labels: Labels) -> Scalar:
+    """The loss with another rule, by a second module that shares tensors and parts with it."""
+    loss = getattr(loss, "_orig_mod", loss)  # a compiled one would go on with the rule it was compiled with
+    twin = object.__new__(type(loss))
+    before = {**loss.__dict__, "rule": rule, "_compiled_call_impl": None}
+    twin.__dict__.update(before)
+    try:
+        value: Scalar = twin(embeddings, labels)
+    finally:
+        # buffers are shared; what the loss has noted beside them is handed back
+        news = {name: note for name, note in twin.__dict__.items() if note is not before.get(name, _NONE)}
+        news.pop("rule", None)
+        loss.__dict__.update(news)
+    return value
+
+
+_NONE = object()
+
+
+def _exchanged(loss: Any, rule: Rule, embeddings: Embeddings, labels: Labels) -> Scalar:
+    """The same in a graph, which can't hold a second module; while it is traced the loss itself stays as it is."""
     own = loss.rule
-    # and no copy of the loss, which a compiled graph could not hold
-    loss.rule = rule = change(own)
+    loss.rule = rule
     try:
         value: Scalar = loss(embeddings, labels)
     finally:
         loss.rule = own
-    if len(embeddings) and not getattr(rule, "swept", True):
-        raise UsageError(f"{type(loss).__name__} can't be wrapped, for it does not hand its `rule` to the row engine.")
     return value
 
 
@@ -129,6 +161,8 @@ def check_wrappable(who: str, loss: nn.Module) -> None:
         reason = "it compares items with learned vectors of classes, not with each other"
     elif isinstance(rule, SurveyRule):
         reason = "it weighs the pairs of all rows against each other and needs them all"
+    elif getattr(rule, "calibration", 0):
+        reason = "with `calibration` it is a sum of several losses (leave that out)"
     elif not isinstance(rule, Rule) or not getattr(rule, "minable", True) or rule.name.startswith("n_pair"):
         reason = "it chooses its pairs itself"
     if reason is not None:

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from accord.errors import UnknownNameError, UsageError
+from accord.errors import UnknownNameError
 from accord.mining import Miner
+from accord.recipes.made import made
 
 
 class MinerInfo(NamedTuple):
@@ -94,7 +95,7 @@ MINERS: dict[str, MinerInfo] = {
 
 def build_miner(name: str, **options: Any) -> Miner:
     """Build a miner by its catalogued name; options are checked."""
-    if name not in MINERS:
+    if not isinstance(name, str) or name not in MINERS:
         raise UnknownNameError("miner", name, MINERS)
     module, _, factory_name = MINERS[name].path.rpartition(".")
     factory = getattr(import_module(module), factory_name)
@@ -102,8 +103,5 @@ def build_miner(name: str, **options: Any) -> Miner:
     for option in options:
         if option not in known:
             raise UnknownNameError(f"option of {name}", option, known)
-    try:
-        built: Miner = factory(**options)
-    except TypeError as error:
-        raise UsageError(f"{name}: {error}.") from None
+    built: Miner = made(name, factory, options)
     return built

@@ -18,6 +18,7 @@ from accord.recipes.catalog_regularisers import LOSSES as REGULARISERS
 from accord.recipes.catalog_tuples import LOSSES as TUPLES
 from accord.recipes.catalog_weighted import LOSSES as WEIGHTED
 from accord.recipes.loss_info import LossInfo
+from accord.recipes.made import made
 
 LOSSES: dict[str, LossInfo] = {**PAIRS, **TUPLES, **WEIGHTED, **LISTS, **PROXIES, **CLASSES, **REGULARISERS}
 
@@ -40,6 +41,10 @@ def build_loss(
     `preset` takes the options published for a data set (`cub`, `cars`, `sop`, where there are any), over which
     `options` win. Raises UnknownNameError with a suggestion, or UsageError.
     """
+    if not isinstance(name, str):
+        raise UsageError(f"build_loss: name must be that of a loss, or package.module:factory, not {name!r}.")
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise UsageError(f"build_loss: generator must be a torch.Generator, not {generator!r}.")
     if ":" in name:
         return _build_foreign(name, dim, classes, preset, options)
     if name not in LOSSES:
@@ -58,7 +63,7 @@ def build_loss(
     for option in options:
         if option not in known:
             raise UnknownNameError(f"option of {name}", option, known)
-    built: nn.Module = _made(name, factory, {**learned, **options})
+    built: nn.Module = made(name, factory, {**learned, **options})
     return built
 
 
@@ -79,7 +84,7 @@ def describe_losses() -> list[dict[str, Any]]:
 def _preset(name: str, info: LossInfo, preset: str | None) -> Mapping[str, Any]:
     if preset is None:
         return {}
-    if preset not in info.presets:
+    if not isinstance(preset, str) or preset not in info.presets:
         raise UnknownNameError(f"preset of {name}", preset, info.presets)
     return info.presets[preset]
 
@@ -89,27 +94,42 @@ def _build_foreign(
 ) -> nn.Module:
     if preset is not None:
         raise UsageError(f"{name}: presets belong to accord's own losses; give the options one by one.")
-    module, _, attribute = name.partition(":")
+    factory = _foreign_factory(name)
     try:
-        factory = getattr(import_module(module), attribute)
-    except ImportError as error:
-        raise ResourceError(f"{name} can't be imported: {error}. Install its package beside accord.") from error
-    except AttributeError as error:
-        raise UnknownNameError(f"loss in {module}", attribute, dir(import_module(module))) from error
-    wanted = inspect.signature(factory).parameters
+        wanted: Mapping[str, inspect.Parameter] = inspect.signature(factory).parameters
+    except ValueError:  # some that are not written in Python don't tell
+        wanted = {}
     given = dict(options)
     for ours, value in (("dim", dim), ("classes", classes)):
         theirs = next((other for other in _FOREIGN_NAMES[ours] if other in wanted), None)
         if theirs is not None and value is not None:
             given.setdefault(theirs, value)
-    return Foreign(_made(name, factory, given))
+    loss = made(name, factory, given)
+    if not callable(loss):
+        raise UsageError(f"{name} makes a {type(loss).__name__}, which can't be called with embeddings and labels.")
+    return Foreign(loss)
 
 
-def _made(name: str, factory: Any, options: Mapping[str, Any]) -> Any:
+def _foreign_factory(name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    if not module or not attribute or module.startswith("."):
+        raise UsageError(
+            f"build_loss: '{name}' must name a module in full and what makes the loss there: module:factory."
+        )
     try:
-        return factory(**options)
-    except TypeError as error:
-        raise UsageError(f"{name}: {error}.") from None
+        holder = import_module(module)
+    except ImportError as error:
+        raise ResourceError(f"{name} can't be imported: {error}. Install its package beside accord.") from error
+    except Exception as error:
+        raise ResourceError(
+            f"{name} can't be imported: {module} fails with {type(error).__name__}: {error}."
+        ) from error
+    if not hasattr(holder, attribute):
+        raise UnknownNameError(f"loss in {module}", attribute, dir(holder))
+    factory = getattr(holder, attribute)
+    if not callable(factory):
+        raise UsageError(f"{name} is a {type(factory).__name__}, which makes no loss; name a class or a function.")
+    return factory
 
 
 def _load(path: str) -> Any:

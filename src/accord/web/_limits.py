@@ -1,5 +1,6 @@
 """How much one request, and all of them together, may take."""
 
+import math
 from dataclasses import dataclass
 
 from accord.checks import check_range
@@ -30,4 +31,4 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            check_range("Limits", name, value, low=0.0, open_low=True)
+            check_range("Limits", name, value, low=0.0, high=math.inf, open_low=True)
