@@ -171,7 +171,7 @@ def _sides(row: dict) -> dict:
             "triplet, semi-hard",
             "nt_xent",
             "sup_con",
-            "nca",
+            "generalised_lifted",
             "multi_similarity",
             "circle",
             "fast_ap",
@@ -269,15 +269,16 @@ def _floor(row: dict) -> float:
 
     from accord.losses._products import times
 
-    columns = row.get("classes") or row["size"]
-    q, k = torch.randn(min(128, row["size"]), row["dim"]), torch.randn(min(columns, 20000), row["dim"])
+    items = row["size"] // 4 if row["name"] == "n_pair" else row["size"]  # a pair a class
+    columns = row.get("classes") or items
+    q, k = torch.randn(min(128, items), row["dim"]), torch.randn(min(columns, 20000), row["dim"])
     seconds = []
     for _ in range(15):
         begin = time.thread_time()
         times(q, k)
         seconds.append(time.thread_time() - begin)
     rate = len(q) * len(k) / median(seconds)
-    return 3 * row["size"] * columns / rate * 1e3
+    return 3 * items * columns / rate * 1e3
 
 
 def _peak(side, x, y) -> float | None:
