@@ -1,6 +1,6 @@
 """A loss of your own: a rule for one row, checked against every promise, mined, and joined with another in one sweep.
 
-    python examples/own_loss.py
+python examples/own_loss.py
 """
 
 from dataclasses import dataclass

@@ -104,12 +104,11 @@ def check_range(
     high: int | float | None = None,
     open_low: bool = False,
     open_high: bool = False,
-    smallest: float = SMALLEST,
 ) -> None:
     """Refuse an option that is no finite number between `low` and `high`; `open_…` excludes the bound itself.
 
     A side that is left open ends at a million (`high=math.inf` if not), and an option that must be more than 0 begins
-    at 1e-12 (at `smallest`): beyond, what is made of it would leave single precision.
+    at 1e-12: beyond, what is made of it would leave single precision.
     """
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or (isinstance(value, float) and not math.isfinite(value)):
@@ -122,8 +121,8 @@ def check_range(
         high = None
     if low is None and value < -LARGEST:
         low = -LARGEST
-    if open_low and low == 0 and 0 < value < smallest:
-        low, open_low = smallest, False
+    if open_low and low == 0 and 0 < value < SMALLEST:
+        low, open_low = SMALLEST, False
     below = low is not None and (value <= low if open_low else value < low)
     above = high is not None and (value >= high if open_high else value > high)
     if below or above:
