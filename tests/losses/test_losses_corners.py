@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import accord.losses
-from accord.errors import BatchError, UsageError
+from accord.errors import BatchError, NumericError, UsageError
 from accord.losses import (
     Contrastive,
     CrossBatchMemory,
@@ -27,6 +27,8 @@ from accord.losses import (
 )
 from accord.losses import _subject as subjects
 from accord.losses._promises_numbers import survives_extreme_temperatures
+from accord.losses._sup_ap import HardStep
+from accord.losses._wrapping import MinedRule, _exchanged
 from accord.mining import Block, Chain, HardPairs, TableGroups
 from accord.recipes import build_loss
 from accord.recipes.catalog import LOSSES
@@ -109,6 +111,8 @@ def test_foreign_code_must_be_callable_and_may_say_nothing_of_itself() -> None:
     assert silent.loss is torch.nn.functional.cosine_embedding_loss
     from accord.losses import _foreign
 
+    assert _foreign.accepts(max, 3), "what tells nothing of itself is believed to"
+    assert not _foreign.accepts(pairs, 3)
     assert not _foreign._takes(dict.fromkeys, "ref_emb")
     assert not _foreign._takes(3, "ref_emb")
 
@@ -218,3 +222,39 @@ def test_a_parameter_of_ours_must_learn() -> None:
 def test_shapes_are_compared_first() -> None:
     with pytest.raises(subjects.Broken, match=r"shape \(2,\) instead of \(3,\)"):
         subjects.close(torch.ones(2), torch.ones(3))
+
+
+def test_a_step_for_ranks_passes_nothing() -> None:
+    gaps = torch.tensor([[-1.0, 0.0, 2.0]])
+    count, slope = HardStep().both_(gaps)
+    assert count.tolist() == [2.0]
+    assert (slope == 0).all()
+
+
+def test_a_rule_around_a_rule_has_no_other_names_than_its_options() -> None:
+    around = MinedRule(Contrastive(margin=0.3).rule, HardPairs())
+    assert around.margin == 0.3
+    for name in ("_anything", "temperature"):
+        with pytest.raises(AttributeError, match=name):
+            getattr(around, name)
+
+
+def test_a_rule_exchanged_for_a_graph_is_put_back() -> None:
+    embeddings, labels = batch()
+    loss = Contrastive(margin=0.3)
+    own = loss.rule
+    value = _exchanged(loss, Contrastive(margin=0.9).rule, embeddings, labels)
+    torch.testing.assert_close(value, Contrastive(margin=0.9)(embeddings, labels))
+    assert loss.rule is own
+    with pytest.raises(NumericError):
+        _exchanged(loss, Contrastive(margin=0.9).rule, embeddings.detach() / 0, labels)
+    assert loss.rule is own
+
+
+def test_what_a_loss_learns_may_be_declared_and_its_graph_asked_for() -> None:
+    def spread(embeddings: Tensor, labels: Tensor) -> Tensor:
+        return embeddings.float().square().mean()
+
+    told = check_loss(spread, learns_classes=False, compiled=True, strict=False, show=lambda text: None)
+    assert "compiles_into_one_graph" in str(told.as_json())
+    assert "compiles_into_one_graph" not in str(check_loss(spread, strict=False, show=lambda text: None).as_json())

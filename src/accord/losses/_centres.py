@@ -40,11 +40,9 @@ def centre_spread(weight: Float[Tensor, "centre dim"], centres: int) -> Scalar:
     """Half the mean distance between the normalised centres of a class: Σ √(2 - 2 cos) / (classes · K · (K - 1)).
 
     The sum is over each pair once; coinciding centres pass a zero sub-gradient. Only centres of one class are compared,
-    a part of the table at a time, and nothing but the gradient is as large as the table.
+    a part of the table at a time, and nothing but the gradient is as large as the table. There must be two or more.
     """
     pairs = len(weight) * (centres - 1)
-    if not pairs:
-        return 0 * weight.sum()
     size = centres * max(1, PART_BYTES // (centres * weight.shape[1] * weight.element_size()))
     parts = torch.split(weight, size)
     apart = partial(_apart, centres=centres)
