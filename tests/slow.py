@@ -50,3 +50,21 @@ def agrees(objective: Callable[[Tensor, Tensor], Tensor], slow: Callable[[Tensor
         step[row, column] = 1e-6
         up, down = (slow(embeddings.detach() + sign * step, labels.tolist()) for sign in (1, -1))
         assert gradient[row, column].item() == pytest.approx((up - down) / 2e-6, rel=1e-5, abs=1e-7)
+
+
+Slow = Callable[[Tensor, list[int]], float]
+
+
+def random_batch(seed: int, items: int = 11, dim: int = 4) -> tuple[Tensor, Tensor]:
+    source = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 4, (items,), generator=source)
+    return torch.randn(items, dim, generator=source, dtype=torch.float64), labels
+
+
+def equals(objective: Callable[[Tensor, Tensor], Tensor], slow: Slow) -> None:
+    """Same gradient on a few batches, same value on two hundred."""
+    agrees(objective, slow)
+    for seed in range(200):
+        embeddings, labels = random_batch(seed)
+        found, expected = objective(embeddings, labels).item(), slow(embeddings, labels.tolist())
+        assert found == pytest.approx(expected, rel=1e-9, abs=1e-12), seed

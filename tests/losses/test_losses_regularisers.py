@@ -28,24 +28,7 @@ from accord.losses import (
 from accord.losses._settings import row_engine
 from accord.recipes.catalog_regularisers import LOSSES
 from conformance import without_shape_checks
-from slow import Row, agrees, dot, mean, squared, unit, units
-
-Slow = Callable[[Tensor, list[int]], float]
-
-
-def random_batch(seed: int, items: int = 11, dim: int = 4) -> tuple[Tensor, Tensor]:
-    source = torch.Generator().manual_seed(seed)
-    labels = torch.randint(0, 4, (items,), generator=source)
-    return torch.randn(items, dim, generator=source, dtype=torch.float64), labels
-
-
-def equals(objective: Callable[[Tensor, Tensor], Tensor], slow: Slow) -> None:
-    """Same gradient on a few batches, same value on two hundred."""
-    agrees(objective, slow)
-    for seed in range(200):
-        embeddings, labels = random_batch(seed)
-        found, expected = objective(embeddings, labels).item(), slow(embeddings, labels.tolist())
-        assert found == pytest.approx(expected, rel=1e-9, abs=1e-12), seed
+from slow import Row, dot, equals, mean, random_batch, squared, unit, units
 
 
 def test_embedding_norm_is_the_mean_squared_length() -> None:

@@ -33,24 +33,7 @@ from accord.mining import AllPairs, HardPairs
 from accord.recipes.catalog_weighted import LOSSES
 from conformance import Case, without_shape_checks
 from loss_cases_weighted import CASES
-from slow import Row, agrees, dot, mean, squared, units
-
-Slow = Callable[[Tensor, list[int]], float]
-
-
-def random_batch(seed: int, items: int = 11, dim: int = 4) -> tuple[Tensor, Tensor]:
-    source = torch.Generator().manual_seed(seed)
-    labels = torch.randint(0, 4, (items,), generator=source)
-    return torch.randn(items, dim, generator=source, dtype=torch.float64), labels
-
-
-def equals(objective: Callable[[Tensor, Tensor], Tensor], slow: Slow) -> None:
-    """Same gradient on a few batches, same value on two hundred."""
-    agrees(objective, slow)
-    for seed in range(200):
-        embeddings, labels = random_batch(seed)
-        found, expected = objective(embeddings, labels).item(), slow(embeddings, labels.tolist())
-        assert found == pytest.approx(expected, rel=1e-9, abs=1e-12), seed
+from slow import Row, dot, equals, mean, random_batch, squared, units
 
 
 def rows(x: list[Row], labels: list[int]) -> list[tuple[list[float], list[float]]]:

@@ -55,10 +55,15 @@ def sweep(
 
 def sweep_all(members: Sequence[Member], embeddings: Embeddings, labels: Labels) -> Float[Tensor, " member"]:
     """The losses of several rules on the same embeddings, which must agree on `unit`; products are computed once."""
+    return run(members, embeddings, shared_groups(members, embeddings, labels), None)
+
+
+def shared_groups(members: Sequence[Member], embeddings: Embeddings, labels: Labels) -> Groups:
+    """Who belongs with whom, in a way that serves all members; the batch is checked first."""
     check_batch(" and ".join(member.rule.name for member in members), embeddings, labels)
     mutual = all(getattr(member.rule, "mutual", False) for member in members)
     least = min(dense_up_to(member.rule) for member in members)
-    return run(members, embeddings, Groups(labels, triangle=mutual, dense_up_to=least), None)
+    return Groups(labels, triangle=mutual, dense_up_to=least)
 
 
 def run(

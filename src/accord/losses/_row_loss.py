@@ -7,6 +7,12 @@ from accord.losses._rule import Rule
 from accord.types import Embeddings, Labels, Scalar
 
 
+def hooked(module: nn.Module) -> bool:
+    """Whether somebody looks at a module's calls."""
+    forward, backward = module._forward_hooks or module._forward_pre_hooks, module._backward_hooks
+    return bool(forward or backward or module._backward_pre_hooks)
+
+
 class RowLoss(nn.Module):
     """A loss that remembers its options in `rule` and is nothing but a sweep of it; an ensemble shares sweeps."""
 
@@ -15,8 +21,7 @@ class RowLoss(nn.Module):
     @property
     def shareable(self) -> bool:
         """Whether a sweep of nothing but the rule is the loss, and nobody looks at its calls."""
-        hooks = self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks
-        return type(self).forward is RowLoss.forward and not hooks
+        return type(self).forward is RowLoss.forward and not hooked(self)
 
     def forward(self, embeddings: Embeddings, labels: Labels) -> Scalar:
         """The loss of one batch."""

@@ -6,14 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from accord.checks import check_batch
 from accord.geometry import full
-from accord.losses._engine import plain, run
+from accord.losses._engine import plain, run, shared_groups
 from accord.losses._plan import Member, Plan, no_autocast
-from accord.losses._settings import dense_up_to, settings
+from accord.losses._settings import settings
 from accord.losses._vectors import tiny_length
 from accord.losses._work import Work
-from accord.mining import FAR, Block, Groups
+from accord.mining import FAR, Block
 from accord.types import Embeddings, Labels, Scalar
 
 
@@ -26,10 +25,7 @@ def sweep_total(
     be known beforehand by what each loss will be divided; where labels alone do not decide that, and on other devices,
     where it can't be looked up, the sweep is made once more for the gradient.
     """
-    check_batch(" and ".join(member.rule.name for member in members), embeddings, labels)
-    mutual = all(getattr(member.rule, "mutual", False) for member in members)
-    least = min(dense_up_to(member.rule) for member in members)
-    groups = Groups(labels, triangle=mutual, dense_up_to=least)
+    groups = shared_groups(members, embeddings, labels)
     if not (groups.listed and embeddings.requires_grad) or settings().plain or torch.compiler.is_compiling():
         values = run(members, embeddings, groups, None)
         return (weights.to(values.dtype) * values).sum(), values.detach()

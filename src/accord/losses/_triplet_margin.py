@@ -12,7 +12,7 @@ from accord.errors import UnknownNameError, UsageError
 from accord.geometry import full, normalise
 from accord.losses._engine import run, sweep
 from accord.losses._plan import Member
-from accord.losses._row_loss import RowLoss
+from accord.losses._row_loss import RowLoss, hooked
 from accord.losses._rule import Pull, Tally
 from accord.losses._settings import dense_up_to
 from accord.losses._triplet_picks import Others, gaps, pick
@@ -164,8 +164,7 @@ class TripletMargin(RowLoss):
     def shareable(self) -> bool:
         """With `swap` the rule needs the vectors themselves."""
         own = type(self).forward is TripletMargin.forward
-        hooks = self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks
-        return own and not hooks and not getattr(self.rule, "swap", False)
+        return own and not hooked(self) and not getattr(self.rule, "swap", False)
 
     def forward(self, embeddings: Embeddings, labels: Labels) -> Scalar:
         """The loss of one batch."""
