@@ -1,5 +1,6 @@
 """Values that cross the doorways between rooms, and the protocols that plug-ins satisfy."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,11 @@ Json = dict[str, Any]
 
 
 class Item(NamedTuple):
-    """One image of a data set. `path` is relative to the manifest's root, with forward slashes."""
+    """One image of a data set. `path` is relative to the manifest's root, with forward slashes.
+
+    `group` says where it comes from (a camera, a vendor), `box` (left, top, right, bottom) which part of it counts;
+    `role` is `query` or `gallery` where a published protocol asks with some images and searches others.
+    """
 
     id: int
     path: str
@@ -26,6 +31,7 @@ class Item(NamedTuple):
     split: str = ""
     group: str = ""
     box: tuple[int, int, int, int] | None = None
+    role: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,6 +124,15 @@ class Neighbours(NamedTuple):
     ids: Int[Tensor, "query k"]
 
 
+class Confusion(NamedTuple):
+    """`times` queries of the class `label` had their nearest neighbour in `other`: that `share` of its queries."""
+
+    label: int
+    other: int
+    times: int
+    share: float
+
+
 class Hit(NamedTuple):
     """One neighbour for a person: its id in the gallery, label, score (larger is closer) and path in the data set."""
 
@@ -134,7 +149,8 @@ class Evaluation:
     `per_query[name]` and `query_ids`, `query_labels` run in parallel; `overall` holds metrics without a per-query
     value (`nmi`); `counts` holds queries, gallery, classes, singletons, tied_queries …; `chance` the level of random
     guessing. `optimistic` holds what retrieval metrics would be with ties in favour of the query; `notes` are
-    sentences for a reader.
+    sentences for a reader. `confusions` and `neighbours` (in the order of `query_ids`) are there when they were asked
+    for. `aside` holds what else is known per query: `chance/…` and `optimistic/…` of each metric.
     """
 
     per_query: Mapping[str, Float[Tensor, " query"]]
@@ -145,11 +161,17 @@ class Evaluation:
     chance: Mapping[str, float] = field(default_factory=dict)
     optimistic: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    confusions: tuple[Confusion, ...] = ()
+    neighbours: Neighbours | None = None
+    aside: Mapping[str, Float[Tensor, " query"]] = field(default_factory=dict)
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Every metric as one fraction in [0, 1]: means over queries, then the overall ones."""
-        means = {name: float(values.double().mean()) for name, values in self.per_query.items()}
+        """Every metric as one fraction in [0, 1]: means over queries, then the overall ones.
+
+        Sums are rounded once, so that a mean does not depend on the order of the queries.
+        """
+        means = {name: math.fsum(values.tolist()) / len(values) for name, values in self.per_query.items()}
         return {**means, **self.overall}
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from accord.data import Problem, builtin, inspect_folder, readable, scan
+from accord.data import Problem, builtin, inspect_folder, inspect_manifest, readable, scan
 from accord.errors import DataError
+from accord.types import Manifest
 
 Tree = Callable[..., Path]
 
@@ -119,3 +120,20 @@ def test_the_objects_are_in_order() -> None:
 def test_classes_that_can_not_be_trained_on_are_not_fit(tree: Tree) -> None:
     assert not inspect_folder(tree(*(f"{label}/1.png" for label in "abcdef"), root="alone"))["ok"]
     assert inspect_folder(tree(*(f"{label}/{number}.png" for label in "abcd" for number in (1, 2)), root="pairs"))["ok"]
+
+
+def test_a_box_outside_its_image_is_a_problem(tree: Tree) -> None:
+    manifest = scan(_many(tree))
+    items = (manifest.items[0]._replace(box=(16, 0, 20, 5)), manifest.items[1]._replace(box=(1, 1, 99, 99)))
+    manifest = Manifest("x", manifest.root, (*items, *manifest.items[2:]))
+    kept, problems = readable(manifest)
+    assert problems == [Problem("c0/0.png", "the box (16, 0, 20, 5) holds no pixel of the 16 × 12 image.")]
+    assert len(kept) == 29
+
+
+def test_splits_roles_and_groups_are_counted(tree: Tree) -> None:
+    manifest = scan(_many(tree))
+    items = [item._replace(split="test", group=item.label) for item in manifest.items]
+    items[:2] = items[0]._replace(role="query"), items[1]._replace(role="gallery")
+    found = inspect_manifest(Manifest("x", manifest.root, tuple(items)))
+    assert (found["splits"], found["roles"], found["groups"]) == ({"test": 30}, {"gallery": 1, "query": 1}, 3)

@@ -14,7 +14,7 @@ from accord.types import Item, Manifest
 
 ITEMS = (
     Item(3, "a/1.png", "a", "00", "train", "noto", (1, 2, 3, 4)),
-    Item(5, "b/1.png", "b", "11", "test"),
+    Item(5, "b/1.png", "b", "11", "test", role="query"),
 )
 MANIFEST = Manifest("things", Path("/data/things"), ITEMS, ("a note",))
 
@@ -53,7 +53,7 @@ def test_refuses_a_manifest_that_is_not_ours(change: Callable[[dict[str, object]
 def test_the_fingerprint_depends_on_contents_and_not_on_place_split_or_numbering() -> None:
     moved = Manifest("other", Path("/else"), tuple(i._replace(id=i.id + 1, split="") for i in reversed(ITEMS)))
     assert fingerprint(moved) == fingerprint(MANIFEST)
-    for change in ({"label": "c"}, {"sha256": "22"}, {"path": "a/2.png"}):
+    for change in ({"label": "c"}, {"sha256": "22"}, {"path": "a/2.png"}, {"box": None}):
         changed = Manifest("things", Path("/"), (ITEMS[0]._replace(**change), ITEMS[1]))
         assert fingerprint(changed) != fingerprint(MANIFEST)
 

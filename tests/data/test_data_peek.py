@@ -8,10 +8,17 @@ import torch
 from PIL import Image
 
 from accord.data import builtin, encode_jpeg, loose_images, shorter_sides
+from accord.types import Manifest
 
 
 def test_shorter_sides_are_read_from_a_sample() -> None:
     assert set(shorter_sides(builtin("objects"), most=20)) == {64}
+
+
+def test_of_a_box_its_own_sides_count() -> None:
+    manifest = builtin("objects")
+    boxed = Manifest("x", manifest.root, tuple(item._replace(box=(2, 3, 12, 33)) for item in manifest.items))
+    assert set(shorter_sides(boxed, most=20)) == {10}
 
 
 def test_one_file_and_a_flat_folder_are_tables_without_labels(tmp_path: Path) -> None:

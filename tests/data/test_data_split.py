@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accord.data import builtin, check_leaks, scan, split_classes
+from accord.data import builtin, check_leaks, default_folds, fold_classes, scan, split_classes
 from accord.errors import DataError, UsageError
 from accord.types import Item, Manifest
 
@@ -114,3 +114,55 @@ def test_the_standard_split_of_objects_has_no_leak() -> None:
     manifest = split_classes(builtin("objects"))
     assert check_leaks(manifest)["across"] == []
     assert Counter(item.split for item in manifest.items) == {"train": 792, "validation": 96, "test": 888}
+
+
+@given(st.integers(8, 60), st.integers(0, 5), st.sampled_from([None, 2, 3, 4]))
+def test_every_training_class_is_in_exactly_one_fold(classes: int, seed: int, folds: int | None) -> None:
+    manifest = split_classes(_manifest(classes), seed=seed)
+    pool = {item.label for item in manifest.items if item.split != "test"}
+    count = folds or default_folds(len(pool))
+    if len(pool) < 2 * count:
+        with pytest.raises(DataError, match=r"can't be divided into \d folds"):
+            fold_classes(manifest, fold=0, folds=folds, seed=seed)
+        return
+    parts = [fold_classes(manifest, fold=fold, folds=folds, seed=seed) for fold in range(count)]
+    held_out = [_sides(part)["validation"] for part in parts]
+    assert sorted(name for names in held_out for name in names) == sorted(pool)
+    assert max(map(len, held_out)) - min(map(len, held_out)) <= 1
+    for part, names in zip(parts, held_out, strict=True):
+        assert _sides(part)["train"] == pool - names
+        assert _sides(part)["test"] == _sides(manifest)["test"]
+
+
+def test_folds_do_not_depend_on_the_order_of_files_or_on_the_validation_share() -> None:
+    manifest = split_classes(_manifest(40))
+    mixed = list(manifest.items)
+    random.Random(1).shuffle(mixed)
+    again = fold_classes(Manifest("m", Path(), tuple(mixed)), fold=1)
+    other = fold_classes(split_classes(_manifest(40), validation=0.4), fold=1)
+    assert _sides(again) == _sides(fold_classes(manifest, fold=1)) == _sides(other)
+    assert _sides(fold_classes(manifest, fold=1, seed=1)) != _sides(again)
+    assert "fold 1 (counted from 0) of 4 folds" in again.notes[-1]
+
+
+def test_four_folds_and_two_where_classes_are_few() -> None:
+    assert [default_folds(classes) for classes in (8, 19, 20, 100)] == [2, 2, 4, 4]
+    assert len(_sides(fold_classes(split_classes(_manifest(24)), fold=1))["validation"]) == 6
+
+
+def test_a_fold_by_hand() -> None:
+    manifest = split_classes(_manifest(16))
+    pool = sorted(_sides(manifest)["train"] | _sides(manifest)["validation"])
+    random.Random(0).shuffle(pool)
+    assert _sides(fold_classes(manifest, fold=2, folds=3))["validation"] == {pool[2], pool[5]}
+
+
+@pytest.mark.parametrize(("fold", "folds"), [(4, None), (-1, 4), (2, 2), (0, 1), (0, 0)])
+def test_refuses_a_fold_that_there_is_not(fold: int, folds: int | None) -> None:
+    with pytest.raises(UsageError, match=f"there is no fold {fold} among"):
+        fold_classes(split_classes(_manifest(60)), fold=fold, folds=folds)
+
+
+def test_refuses_to_fold_what_has_no_split() -> None:
+    with pytest.raises(DataError, match="no split yet"):
+        fold_classes(_manifest(20), fold=0)

@@ -11,10 +11,10 @@ COLUMNS = {
 
 
 def command(
-    kind: str = typer.Argument(..., help="losses, miners, ensembles, backbones, data, recipes or metrics"),
+    kind: str = typer.Argument(..., help="losses, miners, ensembles, backbones, data, layouts, recipes, metrics or protocols"),
     as_json: bool = typer.Option(False, "--json", help="Print a list of objects as JSON."),
 ) -> None:
-    """List losses, miners, ensembles, backbones, data sets, recipes or metrics by name."""
+    """List losses, miners, ensembles, backbones, data sets, layouts, recipes, metrics or protocols by name."""
     from accord.recipes import listing
 
     rows = listing(kind)

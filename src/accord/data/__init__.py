@@ -1,22 +1,33 @@
 """The door in: image files become a table of items, and the table becomes batches of pixels."""
 
+from accord.data._archives import unpack
 from accord.data._augment import Augment, AugmentOptions
+from accord.data._benchmarks import read_benchmark
 from accord.data._decode import Facts, decode, facts, load_image, prepare
-from accord.data._inspect import Problem, inspect_folder, readable
+from accord.data._faces import FacePairs, read_pairs
+from accord.data._groups import with_groups
+from accord.data._hard_batches import ClassTable, HardClassBatches
+from accord.data._inspect import Problem, inspect_folder, inspect_manifest, no_manifest, readable
 from accord.data._manifest import ClassMap, fingerprint, manifest_from_json, manifest_to_json
 from accord.data._names import printable
+from accord.data._open import LAYOUTS, read_images, read_table
 from accord.data._peek import encode_jpeg, loose_images, shorter_sides
 from accord.data._sampling import PKBatches, TrainingBatches, generator_for
 from accord.data._scan import BUILTIN, builtin, scan
-from accord.data._split import check_leaks, split_classes
+from accord.data._split import check_leaks, default_folds, fold_classes, split_classes
 from accord.data._table import ImageTable
+from accord.data._tabular import manifest_to_csv
 
 __all__ = [
     "BUILTIN",
+    "LAYOUTS",
     "Augment",
     "AugmentOptions",
     "ClassMap",
+    "ClassTable",
+    "FacePairs",
     "Facts",
+    "HardClassBatches",
     "ImageTable",
     "PKBatches",
     "Problem",
@@ -24,19 +35,30 @@ __all__ = [
     "builtin",
     "check_leaks",
     "decode",
+    "default_folds",
     "encode_jpeg",
     "facts",
     "fingerprint",
+    "fold_classes",
     "generator_for",
     "inspect_folder",
+    "inspect_manifest",
     "load_image",
     "loose_images",
     "manifest_from_json",
+    "manifest_to_csv",
     "manifest_to_json",
+    "no_manifest",
     "prepare",
     "printable",
+    "read_benchmark",
+    "read_images",
+    "read_pairs",
+    "read_table",
     "readable",
     "scan",
     "shorter_sides",
     "split_classes",
+    "unpack",
+    "with_groups",
 ]

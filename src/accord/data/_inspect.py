@@ -2,6 +2,7 @@
 
 import statistics
 from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -52,21 +53,34 @@ def readable(
 def inspect_folder(root: Path | str, *, progress: Progress | None = None) -> Json:
     """Everything that can be said about a folder or archive of images before training on it.
 
-    Keys: `root`, `images`, `classes`, `problems` (path and reason of every unusable file), `duplicates` (lists of paths
-    with the same bytes), `conflicts` (those under different classes), `singletons` (classes with one image), `sizes`
-    (shorter side in pixels: min, median, max), `per_class` (images: min, median, max), `formats`, `animated`, `notes`
-    and `ok`: true if it can be trained on and no file is unusable. A folder without usable layout, or
-    with too few classes to be divided, is a problem with the path `.`.
+    What it is made of, `inspect_manifest` says. A folder without usable layout is a problem with the path `.`.
     """
     try:
         manifest = scan(root)
     except DataError as error:
-        return _report(str(root), problems=[Problem(".", str(error))])
+        return no_manifest(root, error)
+    return inspect_manifest(manifest, progress=progress)
+
+
+def no_manifest(root: Path | str, error: DataError) -> Json:
+    """The report on images that can't even be listed."""
+    return _report(str(root), problems=[Problem(".", str(error))])
+
+
+def inspect_manifest(manifest: Manifest, *, progress: Progress | None = None) -> Json:
+    """Everything that can be said about the images of a manifest before training on them.
+
+    Keys: `root`, `images`, `classes`, `problems` (path and reason of every unusable file), `duplicates` (lists of paths
+    with the same bytes), `conflicts` (those under different classes), `singletons` (classes with one image), `sizes`
+    (shorter side in pixels: min, median, max), `per_class` (images: min, median, max), `formats`, `animated`, `notes`
+    `splits` (images of each, if there are any), `roles`, `groups` (how many) and `ok`: true if it can be trained on
+    and no file is unusable. Too few classes to be divided are a problem with the path `.`.
+    """
     looks = _examine(manifest, progress)
     seen = [look for look in looks if isinstance(look, Facts)]
     sizes = Counter(item.label for item in manifest.items)
     return _report(
-        str(root),
+        str(manifest.root),
         images=len(manifest),
         classes=len(manifest.classes),
         problems=[look for look in looks if isinstance(look, Problem)] + _too_few(sizes),
@@ -78,13 +92,16 @@ def inspect_folder(root: Path | str, *, progress: Progress | None = None) -> Jso
             item.path for item, look in zip(manifest.items, looks, strict=True) if getattr(look, "frames", False)
         ],
         notes=list(manifest.notes),
+        splits=_named(item.split for item in manifest.items),
+        roles=_named(item.role for item in manifest.items),
+        groups=len({item.group for item in manifest.items if item.group}),
         **_repeats(manifest),
     )
 
 
 def _report(root: str, *, problems: list[Problem], **known: object) -> Json:
     empty: Json = {"images": 0, "classes": 0, "duplicates": [], "conflicts": [], "singletons": [], "sizes": {}}
-    empty |= {"per_class": {}, "formats": {}, "animated": [], "notes": []}
+    empty |= {"per_class": {}, "formats": {}, "animated": [], "notes": [], "splits": {}, "roles": {}, "groups": 0}
     listed = [problem._asdict() for problem in problems]
     return {"root": root, **empty, **known, "problems": listed, "ok": not problems}
 
@@ -110,6 +127,11 @@ def _repeats(manifest: Manifest) -> Json:
     return {"duplicates": paths["across"], "conflicts": paths["conflicts"]}
 
 
+def _named(names: Iterable[str]) -> Json:
+    """How often each name occurs."""
+    return dict(sorted(Counter(name for name in names if name).items()))
+
+
 def _spread(numbers: list[int]) -> Json:
     if not numbers:
         return {}
@@ -131,7 +153,11 @@ def _look(source: Source, item: Item) -> Facts | Problem:
     """Decode one image to its end; its header's facts, or what is wrong with it."""
     try:
         data = source.read(item.path)
-        decode(data, name=item.path, at_least=_PREVIEW)
-        return facts(data, name=item.path)
+        picture = decode(data, name=item.path, at_least=_PREVIEW if item.box is None else 0)
+        header = facts(data, name=item.path)
+        if item.box is not None and (item.box[0] >= picture.width or item.box[1] >= picture.height):
+            size = f"{picture.width} × {picture.height}"
+            return Problem(item.path, f"the box {item.box} holds no pixel of the {size} image.")
+        return header
     except ImageError as error:
         return Problem(item.path, str(error).removeprefix(f"{printable(item.path)}: "))

@@ -57,8 +57,8 @@ def manifest_from_json(json: Json, root: Path | None = None) -> Manifest:
 
 
 def fingerprint(manifest: Manifest) -> str:
-    """SHA-256 of what the data set is: paths, classes and contents, whatever its place, split or numbering."""
-    rows = sorted(bytes_of(f"{item.path}\0{item.label}\0{item.sha256}\0") for item in manifest.items)
+    """SHA-256 of what the data set is: paths, boxes, classes and contents, whatever its place, split or numbering."""
+    rows = sorted(bytes_of(f"{item.path}\0{item.label}\0{item.sha256}\0{item.box or ''}") for item in manifest.items)
     return hashlib.sha256(b"".join(rows)).hexdigest()
 
 
@@ -105,7 +105,7 @@ def _item_to_json(item: Item) -> Json:
 
 
 def _item_from_json(entry: Json) -> Item:
-    texts = {key: entry[key] for key in ("path", "label", "sha256", "split", "group") if key in entry}
+    texts = {key: entry[key] for key in ("path", "label", "sha256", "split", "group", "role") if key in entry}
     if type(entry["id"]) is not int or not all(isinstance(text, str) for text in texts.values()):
         raise TypeError("an item's id must be a whole number, its other fields texts")
     check_relative(texts["path"], "manifest")

@@ -16,11 +16,18 @@ from accord.types import Item, Manifest
 
 
 def shorter_sides(manifest: Manifest, *, most: int = 64) -> list[int]:
-    """The shorter side in pixels of up to `most` images, evenly picked; only headers are read."""
+    """The shorter side in pixels of up to `most` images or their boxes, evenly picked; only headers are read."""
     source = open_source(manifest.root)
     step = max(1, len(manifest) // most)
-    headers = (facts(source.read(item.path), name=item.path) for item in manifest.items[::step])
-    return [min(header.width, header.height) for header in headers]
+    sides = []
+    for item in manifest.items[::step]:
+        if item.box is None:
+            header = facts(source.read(item.path), name=item.path)
+            sides.append(min(header.width, header.height))
+        else:
+            left, top, right, bottom = item.box
+            sides.append(min(right - left, bottom - top))
+    return sides
 
 
 def loose_images(path: Path) -> Manifest | None:

@@ -76,6 +76,11 @@ class PKBatches:
         self._class_plan: tuple[int, Tensor] | None = None
         self._image_plans: dict[int, tuple[int, Tensor]] = {}
 
+    @property
+    def members(self) -> list[Int[Tensor, " row"]]:
+        """The images of each class that can be drawn, as rows, in the order of the class numbers."""
+        return self._members
+
     def __len__(self) -> int:
         """Steps per epoch."""
         return -(-self._images // (self.classes_per_batch * self.per_class))

@@ -42,7 +42,7 @@ def scan(
     root = Path(root)
     source = open_source(root, outside_links=outside_links)
     layout = arrange(source.listing(), f"data: '{printable(str(root))}'", fewest_classes=fewest_classes)
-    hashes = _hashes(source, [row.path for row in layout.rows], progress)
+    hashes = hashed(source, [row.path for row in layout.rows], progress)
     items = tuple(
         Item(number, row.path, row.label, sha256, row.split)
         for number, (row, sha256) in enumerate(zip(layout.rows, hashes, strict=True))
@@ -62,7 +62,8 @@ def builtin_path(name: str) -> Path:
     return Path(__file__).with_name(f"{name}.zip")
 
 
-def _hashes(source: Source, paths: list[str], progress: Progress | None) -> list[str]:
+def hashed(source: Source, paths: list[str], progress: Progress | None) -> list[str]:
+    """The SHA-256 of each file, in order; nothing for a file that can't be read."""
     hashes = []
     with ThreadPoolExecutor(WORKERS) as pool:
         for done, value in enumerate(pool.map(lambda path: _hash(source, path), paths), start=1):

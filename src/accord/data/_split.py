@@ -11,6 +11,7 @@ from accord.types import Item, Json, Manifest
 _SMALLEST = 2  # classes; with one alone, every neighbour is right
 _TEACHING = 4  # classes that must stay for training before any is set aside for validation
 _KEPT = "the split that came with the data was kept; shares and seed were not used to draw the test classes"
+_FOLDS, _FEW_FOLDS, _FEW_CLASSES = 4, 2, 20
 
 
 def split_classes(
@@ -78,6 +79,43 @@ def _check_sides(manifest: Manifest, train: int, test: int) -> None:
 def _set_aside(train: list[str], share: float) -> list[str]:
     count = max(_SMALLEST, math.ceil(share * len(train) - 1e-9)) if share else 0
     return train[-count:] if count and len(train) - count >= _TEACHING else []
+
+
+def default_folds(classes: int) -> int:
+    """How many folds so many training classes are divided into: 4, and 2 if there are less than 20."""
+    return _FOLDS if classes >= _FEW_CLASSES else _FEW_FOLDS
+
+
+def fold_classes(manifest: Manifest, *, fold: int, folds: int | None = None, seed: int = 0) -> Manifest:
+    """Make one fold of the training classes the validation classes; the other folds train, the test stays untouched.
+
+    The classes that are not test, training and validation alike, are sorted by their bytes, shuffled by
+    `random.Random(seed)` and dealt out like cards: each is in exactly one of the `folds` folds, whose sizes differ by
+    one class at most, and the order of the files has no say. Without `folds` there are 4, and 2 for less than 20
+    classes. Choosing by the mean over all folds is the protocol of Musgrave, Belongie, Lim, ECCV 2020, section 4.
+
+    Raises UsageError for a fold that there is not, DataError for a manifest without splits, or if a fold, or what it
+    leaves to train on, would have fewer than two classes.
+    """
+    if any(not item.split for item in manifest.items):
+        raise DataError("fold_classes: the items have no split yet. Call split_classes first.")
+    classes = list(Manifest("", manifest.root, tuple(i for i in manifest.items if i.split != "test")).classes)
+    folds = default_folds(len(classes)) if folds is None else folds
+    if folds < 2 or not 0 <= fold < folds:
+        raise UsageError(
+            f"fold_classes: there is no fold {fold} among {folds}. Folds count from 0, and there are at least 2."
+        )
+    if len(classes) < _SMALLEST * folds:
+        raise DataError(
+            f"fold_classes: {len(classes)} training classes can't be divided into {folds} folds of at least "
+            f"{_SMALLEST} classes.\n  Choose fewer folds (data.folds), or a smaller share for the test (data.test)."
+        )
+    random.Random(seed).shuffle(classes)  # noqa: S311 - a reproducible order, no secret
+    held_out = set(classes[fold::folds])
+    sides = {name: "validation" if name in held_out else "train" for name in classes}
+    items = tuple(item._replace(split=sides.get(item.label, item.split)) for item in manifest.items)
+    note = f"the validation classes are fold {fold} (counted from 0) of {folds} folds of the training classes"
+    return Manifest(manifest.name, manifest.root, items, (*manifest.notes, note))
 
 
 def check_leaks(manifest: Manifest) -> Json:

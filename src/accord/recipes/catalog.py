@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from accord.data import BUILTIN
+from accord.data import BUILTIN, LAYOUTS
 from accord.errors import UnknownNameError
 from accord.models import BACKBONES
 from accord.recipes.catalog_miners import MINERS
 from accord.recipes.loss_catalog import LOSSES, build_loss, describe_losses
 from accord.recipes.named import RECIPES
+from accord.recipes.protocols import PROTOCOLS
 
 __all__ = ["ENSEMBLES", "LOSSES", "METRICS", "build_loss", "describe_losses", "listing"]
 
@@ -18,11 +19,19 @@ ENSEMBLES: dict[str, str] = {
 }
 
 METRICS: dict[str, str] = {
-    "recall@k": "share of queries with an item of their class among the k nearest (k = 1, 2, 4, 8)",
+    "recall@k": "share of queries with an item of their class among the k nearest (usually k = 1, 2, 4, 8)",
+    "precision@k": "share of right items among the k nearest",
+    "map@k": "average precision among the k nearest, divided by min(k, R)",
+    "ndcg@k": "discounted gain of the k nearest, over its largest value",
     "map@r": "mean average precision over the R nearest, R = number of other items of the class",
     "r_precision": "share of right items among the R nearest",
-    "nmi": "normalised mutual information of k-means clusters and classes, mean over 10 seeds",
+    "mrr": "1 / rank of the first right item",
     "knn_accuracy": "leave-one-out vote of the 3 nearest neighbours",
+    "nmi": "normalised mutual information of k-means clusters and classes, mean over 10 seeds",
+    "ami": "the same information corrected for chance",
+    "ari": "pairs on which clusters and classes agree, corrected for chance",
+    "f1": "harmonic mean of precision and recall of pairs in one cluster",
+    "purity": "share of items in the largest class of their cluster",
 }
 
 
@@ -31,8 +40,10 @@ def listing(kind: str) -> list[dict[str, Any]]:
     tables: Mapping[str, Mapping[str, str]] = {
         "ensembles": ENSEMBLES,
         "data": BUILTIN,
+        "layouts": LAYOUTS,
         "metrics": METRICS,
         "miners": {name: miner.summary for name, miner in MINERS.items()},
+        "protocols": {name: protocol.summary for name, protocol in PROTOCOLS.items()},
         "recipes": {name: recipe.summary for name, recipe in RECIPES.items()},
     }
     if kind == "losses":

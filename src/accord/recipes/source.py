@@ -3,8 +3,19 @@
 from collections import Counter
 from pathlib import Path
 
-from accord.data import BUILTIN, builtin, check_leaks, loose_images, printable, readable, scan, split_classes
-from accord.errors import DataError, UnknownNameError
+from accord.data import (
+    BUILTIN,
+    builtin,
+    check_leaks,
+    fold_classes,
+    loose_images,
+    printable,
+    read_images,
+    readable,
+    split_classes,
+    with_groups,
+)
+from accord.errors import DataError, UnknownNameError, UsageError
 from accord.recipes.config import DataConfig
 from accord.recipes.watch import Watch
 from accord.types import Json, Manifest
@@ -12,8 +23,10 @@ from accord.types import Json, Manifest
 
 def open_source(config: DataConfig, watch: Watch) -> Manifest:
     """Find the images, drop what can't be read (named), and split the classes."""
-    manifest = _readable(_find_source(config.source, watch), config.source, watch)
+    manifest = _readable(find_source(config, watch), config.source, watch)
     split = split_classes(manifest, test=config.test, validation=config.validation, seed=config.split_seed)
+    if config.fold is not None:
+        split = fold_classes(split, fold=config.fold, folds=config.folds, seed=config.split_seed)
     _refuse_no_test(split)
     split = _without_leaks(split, config.copies, watch)
     for note in split.notes:
@@ -25,7 +38,7 @@ def open_images(source: str, watch: Watch) -> Manifest:
     """Images to embed and not to learn from: one image, loose images or classes, be it only one; what can't be read
     is dropped and named."""
     loose = None if source in BUILTIN else loose_images(Path(source).expanduser())
-    found = _find_source(source, watch, fewest_classes=1) if loose is None else loose
+    found = find_source(DataConfig(source=source), watch, fewest_classes=1) if loose is None else loose
     return _readable(found, source, watch, fewest_classes=1)
 
 
@@ -42,17 +55,29 @@ def _readable(manifest: Manifest, source: str, watch: Watch, *, fewest_classes: 
     return manifest
 
 
-def _find_source(source: str, watch: Watch, *, fewest_classes: int = 2) -> Manifest:
+def find_source(config: DataConfig, watch: Watch, *, fewest_classes: int = 2) -> Manifest:
+    """The images that the `data` section names, as they are: nothing is split, and nothing looked into."""
+    source = config.source
     if source in BUILTIN:
-        return builtin(source)
+        for key in ("root", "boxes", "sha256"):
+            if getattr(config, key):
+                raise UsageError(f"data.{key} has no meaning for the built-in data set '{source}'.")
+        if config.layout not in ("auto", "folders"):
+            raise UsageError(f"data.layout: the built-in data set '{source}' is made of folders, not {config.layout}.")
+        return with_groups(builtin(source), config.group)
     path = Path(source).expanduser()
     if not path.exists():
         if "/" in source or "." in source:
-            raise DataError(f"There is no folder or zip archive at {source}.")
+            raise DataError(f"There is no folder, archive or table at {source}.")
         raise UnknownNameError("folder or built-in data set", source, BUILTIN)
-    return scan(
+    return read_images(
         path,
-        progress=lambda done, total: watch.progress("reading images", done, total),
+        layout=config.layout,
+        root=config.root,
+        boxes=config.boxes,
+        group=config.group,
+        sha256=config.sha256,
+        told=watch.progress,
         fewest_classes=fewest_classes,
     )
 
