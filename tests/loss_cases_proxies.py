@@ -15,12 +15,27 @@ from conformance import CLASSES, DIM, Case
 
 TABLE = {"empty_without_positives": False, "empty_without_negatives": False, "learns_classes": True}
 
+DYNAMIC = {"learns_classes": True}
+
 CASES: tuple[Case, ...] = (
     Case("proxy-nca", lambda: ProxyNCA(DIM, CLASSES), **TABLE),
     Case("proxy-nca included", lambda: ProxyNCA(DIM, CLASSES, positive="included", scale=2.0), **TABLE),
     Case("proxy-nca++", lambda: ProxyNCAPlusPlus(DIM, CLASSES), **TABLE),
     Case("proxy-triplet", lambda: ProxyTriplet(DIM, CLASSES), **TABLE),
+    Case("proxy-nca, two each", lambda: ProxyNCA(DIM, CLASSES, proxies_per_class=2, scale=1.0), **TABLE),
+    Case("proxy-nca, shared", lambda: ProxyNCA(DIM, CLASSES, proxies_per_class=0.5), **TABLE),
+    Case("proxy-nca, dynamic", lambda: ProxyNCA(DIM, CLASSES, assignment="dynamic", proxies_per_class=3), **DYNAMIC),
+    Case(
+        "proxy-nca included, dynamic",
+        lambda: ProxyNCA(DIM, CLASSES, assignment="dynamic", positive="included", proxies_per_class=0.6, init="sphere"),
+        **DYNAMIC,
+    ),
+    Case("proxy-nca++, two each", lambda: ProxyNCAPlusPlus(DIM, CLASSES, proxies_per_class=2), **TABLE),
+    Case("proxy-nca++, dynamic", lambda: ProxyNCAPlusPlus(DIM, CLASSES, assignment="dynamic"), **DYNAMIC),
+    Case("proxy-triplet, two each", lambda: ProxyTriplet(DIM, CLASSES, proxies_per_class=2), **TABLE),
+    Case("proxy-triplet, dynamic", lambda: ProxyTriplet(DIM, CLASSES, assignment="dynamic"), **DYNAMIC),
     Case("proxy-anchor", lambda: ProxyAnchor(DIM, CLASSES), **TABLE),
+    Case("proxy-anchor, shared", lambda: ProxyAnchor(DIM, CLASSES, proxies_per_class=0.5), **TABLE),
     Case("soft-triple", lambda: SoftTriple(DIM, CLASSES), **TABLE),
     Case("soft-triple, three centres", lambda: SoftTriple(DIM, CLASSES, centres=3, tau=0.0, gamma=1.0), **TABLE),
     Case("soft-triple, one centre", lambda: SoftTriple(DIM, CLASSES, centres=1), **TABLE),

@@ -47,12 +47,18 @@ from accord.losses._plan import Member
 from accord.losses._pnp import PNP, pnp
 from accord.losses._products import ProductPath, choose_product_path, product_path, times
 from accord.losses._proxy_anchor import ProxyAnchor, proxy_anchor
+from accord.losses._proxy_bounds import bound_slack, nca_bound, proxy_alpha, proxy_epsilon, triplet_bound
+from accord.losses._proxy_loss import ProxyLoss
+from accord.losses._proxy_monitor import BoundReading, ProxyBound, ProxyUse, ProxyWatch
 from accord.losses._proxy_nca import ProxyNCA, proxy_nca
 from accord.losses._proxy_nca_plus_plus import ProxyNCAPlusPlus, proxy_nca_plus_plus
+from accord.losses._proxy_nearest import nearest_proxies
+from accord.losses._proxy_store import ProxyStore, share_proxies
 from accord.losses._proxy_triplet import ProxyTriplet, proxy_triplet
 from accord.losses._quadruplet import Quadruplet, quadruplet
 from accord.losses._ranked_list import RankedList, ranked_list
 from accord.losses._recall_at_k import RecallAtK, recall_at_k
+from accord.losses._relations import linked_labels
 from accord.losses._row_loss import RowLoss
 from accord.losses._rule import HandRule, HandSurvey, Pull, Rule, SurveyRule, Tally
 from accord.losses._settings import row_engine
@@ -82,6 +88,7 @@ __all__ = [
     "Angular",
     "ArcFace",
     "BinomialDeviance",
+    "BoundReading",
     "Centre",
     "CentreDecorrelation",
     "Certificate",
@@ -119,9 +126,14 @@ __all__ = [
     "P2SGrad",
     "ProductPath",
     "ProxyAnchor",
+    "ProxyBound",
+    "ProxyLoss",
     "ProxyNCA",
     "ProxyNCAPlusPlus",
+    "ProxyStore",
     "ProxyTriplet",
+    "ProxyUse",
+    "ProxyWatch",
     "Pull",
     "Quadruplet",
     "RankedList",
@@ -149,6 +161,7 @@ __all__ = [
     "angular",
     "arc_face",
     "binomial_deviance",
+    "bound_slack",
     "centre",
     "centre_decorrelation",
     "check_loss",
@@ -170,6 +183,7 @@ __all__ = [
     "koleo",
     "large_margin_softmax",
     "lifted_structure",
+    "linked_labels",
     "mag_face",
     "margin",
     "multi_similarity",
@@ -177,6 +191,8 @@ __all__ = [
     "n_pair_angular",
     "n_pair_ovo",
     "nca",
+    "nca_bound",
+    "nearest_proxies",
     "next_ada_cos_scale",
     "next_dynamic_soft_margin_histogram",
     "normalised_softmax",
@@ -184,7 +200,9 @@ __all__ = [
     "p2s_grad",
     "pnp",
     "product_path",
+    "proxy_alpha",
     "proxy_anchor",
+    "proxy_epsilon",
     "proxy_nca",
     "proxy_nca_plus_plus",
     "proxy_triplet",
@@ -192,6 +210,7 @@ __all__ = [
     "ranked_list",
     "recall_at_k",
     "row_engine",
+    "share_proxies",
     "sigmoid",
     "signal_to_noise",
     "smooth_ap",
@@ -209,6 +228,7 @@ __all__ = [
     "sweep_table",
     "sweep_total",
     "times",
+    "triplet_bound",
     "triplet_margin",
     "tuplet",
     "tuplet_margin",

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from accord.checks import check_count, check_range
 from accord.geometry import full
+from accord.losses._proxy_store import Init, ProxyStore
 from accord.losses._rule import Pull, Tally
-from accord.losses._shared import class_table
 from accord.losses._sums import kept_or, log_one_plus_sum, softmax_one_plus_
 from accord.losses._tables import check_table, sweep_classes
 from accord.mining import Block, Measure
@@ -82,10 +82,12 @@ def _shares(labels: Tensor, proxies: Tensor) -> Tensor:
     return torch.stack([present.sum().clamp_min(1), torch.full_like(present[0], classes)]).reciprocal()
 
 
-class ProxyAnchor(nn.Module):
-    """Proxy-Anchor with one learned proxy per class; see `proxy_anchor`.
+class ProxyAnchor(ProxyStore):
+    """Proxy-Anchor with learned proxies, by default one per class; see `proxy_anchor`.
 
     The parameter is called `proxies`, drawn from N(0, 2 / classes): Kaiming's normal by fan-out, as the authors do.
+    With `proxies_per_class` below 1 classes share them, see `ProxyStore`, and what is said of a class holds for those
+    of a proxy. More than one is refused: every proxy pulls all items of its class, so several would be the same.
     """
 
     def __init__(
@@ -95,14 +97,23 @@ class ProxyAnchor(nn.Module):
         *,
         margin: float = 0.1,
         alpha: float = 32.0,
+        proxies_per_class: int | float = 1,
+        init: Init = "normal",
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__()
-        self.rule = ProxyAnchorRule(margin, alpha)
         check_count("proxy_anchor", "classes", classes, low=2)
-        spread = (2 / classes) ** 0.5
-        self.proxies = class_table("proxy_anchor", dim=dim, classes=classes, spread=spread, generator=generator)
+        check_range("proxy_anchor", "proxies_per_class", proxies_per_class, low=0, open_low=True, high=1)
+        super().__init__(
+            "proxy_anchor",
+            dim=dim,
+            classes=classes,
+            spread=(2 / classes) ** 0.5,
+            proxies_per_class=proxies_per_class,
+            init=init,
+            generator=generator,
+        )
+        self.rule = ProxyAnchorRule(margin, alpha)
 
     def forward(self, embeddings: Embeddings, labels: Labels) -> Scalar:
         """The loss of one batch."""
-        return _proxy_anchor(self.rule, embeddings, labels, self.proxies)
+        return _proxy_anchor(self.rule, embeddings, self.own_labels(embeddings, labels), self.proxies)

@@ -5,16 +5,18 @@ from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from accord.checks import check_range
 from accord.errors import UnknownNameError
+from accord.losses._proxy_each import EachNCARule, to_nearest
+from accord.losses._proxy_loss import ProxyLoss, sweep_proxies
+from accord.losses._proxy_store import Assignment, Init
+from accord.losses._relations import Supervision
 from accord.losses._rule import Pull, Tally
-from accord.losses._shared import class_table
-from accord.losses._tables import sweep_table
 from accord.losses._target_softmax import exponentials, own_score, target_costs, target_pull
 from accord.mining import Block, Measure
-from accord.types import Embeddings, Labels, Scalar
+from accord.types import Embeddings, Scalar
 
 Positive = Literal["excluded", "included"]
 
@@ -48,38 +50,57 @@ class ProxyNCARule:
         heat = 2 * self.scale**2
         own = heat * own_score(block)
         if self.positive == "included":
-            return target_pull(block, own, heat, block.negatives, heat)
+            pull = target_pull(block, own, heat, block.negatives, heat)
+            return pull._replace(positives=to_nearest(block, pull.positives[:, 0]))
         rivals, shares, total = exponentials(block.negatives, heat)
-        by_positives = torch.full_like(block.positives, -heat)
+        by_positives = to_nearest(block, torch.full_like(own, -heat))
         return Pull(Tally(rivals - own, torch.ones_like(own)), by_positives, shares.mul_(heat / total))
+
+    @property
+    def each(self) -> EachNCARule:
+        """The same loss for each positive by itself."""
+        return EachNCARule(self.name, 2 * self.scale**2, self.positive == "included")
 
 
 def proxy_nca(
     embeddings: Embeddings,
-    labels: Labels,
-    proxies: Float[Tensor, "class dim"],
+    labels: Supervision,
+    proxies: Float[Tensor, "proxy dim"],
     *,
     scale: float = 3.0,
     positive: Positive = "excluded",
+    assignment: Assignment = "static",
+    per_class: int = 1,
 ) -> Scalar:
-    """Pull items to the proxy of their class and push them from all others: NCA with proxies for neighbours.
+    """Pull items to their proxy and push them from all others: NCA with proxies for neighbours.
 
-    With embeddings and proxies brought to length `scale` and d the squared Euclidean distance, an item x of class y
-    costs d(x, p_y) + log Σ_{z≠y} exp(-d(x, p_z)); the mean over the batch is returned. As published the item's own
+    With embeddings and proxies brought to length `scale` and d the squared Euclidean distance, an item x costs
+    d(x, p(y)) + log Σ_z exp(-d(x, p(z))); the mean over the batch is returned. As published the item's own
     proxy is *excluded* from the sum, so the loss can be negative and never stops pulling; `positive="included"` adds
-    it, which makes it a softmax cross-entropy, ≥ 0. An empty batch costs zero. Labels are class numbers from 0.
+    it, which makes it a softmax cross-entropy, ≥ 0. An empty batch costs zero.
 
-    Movshovitz-Attias et al., ICCV 2017, with static assignment, one proxy per class. The paper leaves `scale`
-    open; only its square (embedding length × proxy length) acts, 1/scale² being a temperature. At scale 1 the included
-    form is far too soft to be trained.
+    *Static* assignment: p(y) is the proxy of x's class and z runs over the proxies of all other classes. Labels are
+    class numbers from 0. Of `per_class` proxies, rows c · per_class … of class c, the nearest is p(y) and the others of
+    the class take no part. Fewer proxies than classes: hand over `share_proxies(…)[labels]` for labels.
+
+    *Dynamic* assignment: p(v) is the proxy nearest to v. y is each other item of x's class and z runs over the items of
+    other classes: p(Z) is a multiset with one proxy for each negative, as the paper's bound needs (`nca_bound`), and
+    p(y) may be in it. The mean is over all (x, y) with a negative. Instead of labels it takes `Pairs` (what they link
+    is a class) or `Triplets` (each anchor and positive against the negatives which triplets give these two).
+
+    Movshovitz-Attias et al., ICCV 2017. The paper has at most one proxy per class; several are ours, as in sub-centre
+    ArcFace. It leaves `scale` open; only its square (embedding length × proxy length) acts, 1/scale² being a
+    temperature. At scale 1 the included form is far too soft to be trained: with C classes it cannot fall below
+    log(1 + (C - 1) exp(-2C / (C - 1))), 2.63 for C = 98.
     """
-    return sweep_table(ProxyNCARule(scale, positive), embeddings, labels, proxies)
+    return sweep_proxies(ProxyNCARule(scale, positive), embeddings, labels, proxies, assignment, per_class)
 
 
-class ProxyNCA(nn.Module):
-    """Proxy-NCA with one learned proxy per class, drawn from N(0, 1/8²); see `proxy_nca`.
+class ProxyNCA(ProxyLoss):
+    """Proxy-NCA with learned proxies, by default one per class, drawn from N(0, 1/8²); see `proxy_nca`.
 
-    The parameter is called `proxies`; it wants a learning rate far above the network's.
+    The parameter is called `proxies`; it wants a learning rate far above the network's. What `proxies_per_class` and
+    `init` mean is said in `ProxyStore`.
     """
 
     def __init__(
@@ -89,12 +110,18 @@ class ProxyNCA(nn.Module):
         *,
         scale: float = 3.0,
         positive: Positive = "excluded",
+        assignment: Assignment = "static",
+        proxies_per_class: int | float = 1,
+        init: Init = "normal",
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__()
-        self.rule = ProxyNCARule(scale, positive)
-        self.proxies = class_table("proxy_nca", dim=dim, classes=classes, spread=1 / 8, generator=generator)
-
-    def forward(self, embeddings: Embeddings, labels: Labels) -> Scalar:
-        """The loss of one batch."""
-        return sweep_table(self.rule, embeddings, labels, self.proxies)
+        super().__init__(
+            ProxyNCARule(scale, positive),
+            dim=dim,
+            classes=classes,
+            spread=1 / 8,
+            proxies_per_class=proxies_per_class,
+            assignment=assignment,
+            init=init,
+            generator=generator,
+        )

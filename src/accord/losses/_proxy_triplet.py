@@ -5,15 +5,17 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from accord.checks import check_range
+from accord.losses._proxy_each import EachTripletRule, to_nearest
+from accord.losses._proxy_loss import ProxyLoss, sweep_proxies
+from accord.losses._proxy_store import Assignment, Init
+from accord.losses._relations import Supervision
 from accord.losses._rule import Pull, Tally
-from accord.losses._shared import class_table
-from accord.losses._tables import sweep_table
 from accord.losses._target_softmax import own_score
 from accord.mining import Block, Measure
-from accord.types import Embeddings, Labels, Scalar
+from accord.types import Embeddings, Scalar
 
 
 @dataclass(frozen=True)
@@ -40,36 +42,62 @@ class ProxyTripletRule:
         hinges = torch.add(needed[:, None], block.negatives, alpha=2).relu_()
         costs = hinges.sum(dim=1)
         hinges.sign_().mul_(2)
-        by_own = -hinges.sum(dim=1, keepdim=True)
-        return Pull(Tally(costs, block.negative_count), by_own.expand_as(block.positives), hinges)
+        by_own = to_nearest(block, -hinges.sum(dim=1))
+        return Pull(Tally(costs, block.negative_count), by_own, hinges)
+
+    @property
+    def each(self) -> EachTripletRule:
+        """The same loss for each positive by itself."""
+        return EachTripletRule(self.name, self.margin)
 
 
 def proxy_triplet(
-    embeddings: Embeddings, labels: Labels, proxies: Float[Tensor, "class dim"], *, margin: float = 0.2
+    embeddings: Embeddings,
+    labels: Supervision,
+    proxies: Float[Tensor, "proxy dim"],
+    *,
+    margin: float = 0.2,
+    assignment: Assignment = "static",
+    per_class: int = 1,
 ) -> Scalar:
-    """Make each item nearer to the proxy of its class than to every other proxy, by `margin`.
+    """Make each item nearer to its proxy than to every other proxy, by `margin`.
 
-    With d the squared Euclidean distance of unit-length items and proxies (in [0, 4]), an item x of class y costs
-    max(0, d(x, p_y) + margin - d(x, p_z)) for each other proxy z; the mean over all items and z is returned, ≥ 0. An
-    empty batch costs zero. Labels are class numbers from 0. Margin in [0, 4].
+    With d the squared Euclidean distance of unit-length items and proxies (in [0, 4]), an item x costs
+    max(0, d(x, p(y)) + margin - d(x, p(z))) for each z; the mean over all items and z is returned, ≥ 0. An empty batch
+    costs zero. Margin in [0, 4]. Static and dynamic assignment, what y and z are, `per_class` and what may stand for
+    labels are as in `proxy_nca`; with dynamic assignment the mean is over all (x, y, z).
 
-    Movshovitz-Attias et al., ICCV 2017: the triplet form of their proxy losses, with static assignment, one proxy per
-    class. They found the NCA form (`proxy_nca`) far better; this one is for comparison. The default margin is that of
-    FaceNet's triplets, and all other proxies are taken where a sampled one would do.
+    Movshovitz-Attias et al., ICCV 2017: the triplet form of their proxy losses. They found the NCA form (`proxy_nca`)
+    far better; this one is for comparison. The default margin is that of FaceNet's triplets, and all negatives are
+    taken where a sampled one would do.
     """
-    return sweep_table(ProxyTripletRule(margin), embeddings, labels, proxies)
+    return sweep_proxies(ProxyTripletRule(margin), embeddings, labels, proxies, assignment, per_class)
 
 
-class ProxyTriplet(nn.Module):
-    """Proxy-triplet with one learned proxy per class, drawn from N(0, 1/8²); see `proxy_triplet`."""
+class ProxyTriplet(ProxyLoss):
+    """Proxy-triplet with learned proxies, by default one per class, drawn from N(0, 1/8²); see `proxy_triplet`.
+
+    What `proxies_per_class` and `init` mean is said in `ProxyStore`.
+    """
 
     def __init__(
-        self, dim: int, classes: int, *, margin: float = 0.2, generator: torch.Generator | None = None
+        self,
+        dim: int,
+        classes: int,
+        *,
+        margin: float = 0.2,
+        assignment: Assignment = "static",
+        proxies_per_class: int | float = 1,
+        init: Init = "normal",
+        generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__()
-        self.rule = ProxyTripletRule(margin)
-        self.proxies = class_table("proxy_triplet", dim=dim, classes=classes, spread=1 / 8, generator=generator)
-
-    def forward(self, embeddings: Embeddings, labels: Labels) -> Scalar:
-        """The loss of one batch."""
-        return sweep_table(self.rule, embeddings, labels, self.proxies)
+        super().__init__(
+            ProxyTripletRule(margin),
+            dim=dim,
+            classes=classes,
+            spread=1 / 8,
+            proxies_per_class=proxies_per_class,
+            assignment=assignment,
+            init=init,
+            generator=generator,
+        )

@@ -4,6 +4,16 @@ from accord.recipes.loss_info import LossInfo
 
 SCALE = "what cosines are multiplied by before the softmax"
 CENTRES = "learned vectors for each class"
+ASSIGNMENT = "whose a proxy is: static, its class's; dynamic, the nearest item's"
+SHARED = {
+    "proxies_per_class": "how many: 1; below 1 classes share them at random",
+    "init": "where they start: normal (paper) or sphere, of length one",
+}
+OWNED = {
+    "assignment": ASSIGNMENT,
+    **SHARED,
+    "proxies_per_class": "how many: a whole number, of which the nearest counts; below 1 classes share them at random",
+}
 
 LOSSES: dict[str, LossInfo] = {
     "proxy_nca": LossInfo(
@@ -16,6 +26,7 @@ LOSSES: dict[str, LossInfo] = {
         {
             "scale": "length embeddings and proxies are brought to; 1 / scale² is a temperature",
             "positive": "whether the own proxy stands among those an item is told from: excluded (paper) or included",
+            **OWNED,
         },
         # published as scale²: 13.98, 7.97 and 10.73, with the own proxy included
         {
@@ -31,7 +42,7 @@ LOSSES: dict[str, LossInfo] = {
         "Teh, DeVries, Taylor, ECCV 2020",
         2020,
         ("classes",),
-        {"temperature": "what squared distances are divided by before the softmax; low is sharp"},
+        {"temperature": "what squared distances are divided by before the softmax; low is sharp", **OWNED},
     ),
     "proxy_triplet": LossInfo(
         "accord.losses.ProxyTriplet",
@@ -40,7 +51,7 @@ LOSSES: dict[str, LossInfo] = {
         "Movshovitz-Attias et al., ICCV 2017",
         2017,
         ("classes",),
-        {"margin": "how much nearer, in squared distance of unit vectors"},
+        {"margin": "how much nearer, in squared distance of unit vectors", **OWNED},
     ),
     "proxy_anchor": LossInfo(
         "accord.losses.ProxyAnchor",
@@ -52,6 +63,7 @@ LOSSES: dict[str, LossInfo] = {
         {
             "margin": "cosine by which both sides are asked for more",
             "alpha": "how much harder items count more",
+            **SHARED,
         },
     ),
     "soft_triple": LossInfo(
