@@ -1,5 +1,7 @@
 """What every test shares: one thread, checked shapes, a tiny data set of real images and a run trained on it."""
 
+import os
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import pytest
 import torch
 from jaxtyping import install_import_hook
 
+os.environ["ACCORD_STATE"] = tempfile.mkdtemp(prefix="accord-state-")  # no test writes into its user's ledger
 torch.set_num_threads(1)
 install_import_hook("accord", "beartype.beartype")
 

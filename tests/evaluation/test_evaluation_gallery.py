@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from accord.errors import BatchError, NumericError
-from accord.evaluation._gallery import gather, twins
+from accord.evaluation._gallery import fingerprints, gather
 from accord.types import Labelled
 
 IDS = torch.arange(4)
@@ -13,22 +13,26 @@ LABELS = torch.tensor([0, 0, 1, 1])
 
 def test_unit_rows_are_used_without_a_copy():
     rows = torch.nn.functional.normalize(torch.randn(4, 8, generator=torch.Generator().manual_seed(0)))
-    assert gather("test", Labelled(rows, LABELS, IDS)).unit.data_ptr() == rows.data_ptr()
-    longer = gather("test", Labelled(3 * rows, LABELS, IDS))
-    assert torch.allclose(longer.unit, rows, atol=1e-7)
+    assert gather("test", Labelled(rows, LABELS, IDS)).whole().data_ptr() == rows.data_ptr()
 
 
-def test_classes_are_numbered_in_the_order_of_their_labels():
-    gallery = gather("test", Labelled(torch.eye(4), torch.tensor([2**40, -3, 2**40, 7]), IDS))
-    assert gallery.classes.tolist() == [2, 0, 2, 1]
-    assert gallery.sizes.tolist() == [1, 1, 2]
-    assert gallery.queries().tolist() == [0, 2]
+@pytest.mark.parametrize("factor", [3.0, 2.0**-70, 2.0**100])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_other_rows_are_brought_to_length_one(factor, dtype):
+    rows = torch.randn(4, 8, generator=torch.Generator().manual_seed(0)).to(dtype)
+    items = gather("test", Labelled(factor * rows, LABELS, IDS))
+    exact = torch.nn.functional.normalize((factor * rows).double(), eps=0)
+    assert (items.whole().double() - exact).abs().max() < 2**-22
+    assert torch.equal(items.unit(torch.tensor([2])), items.whole()[2:3])
 
 
 def test_equal_embeddings_are_recognised_by_value():
     rows = torch.tensor([[0.0, 1.0], [-0.0, 1.0], [1.0, 0.0], [1.0, 1e-7]])
-    assert twins(rows) == (2, 3)
-    assert twins(rows.double()) == (2, 3)
+    for dtype in (torch.float32, torch.float64):
+        prints = fingerprints(rows.to(dtype)).tolist()
+        assert prints[0] == prints[1]
+        assert len(set(prints)) == 3
+    assert fingerprints(rows[:0]).tolist() == []
 
 
 def test_ids_of_many_bad_rows_are_cut_short():

@@ -158,9 +158,21 @@ def test_the_headline_says_what_happened():
 def test_the_text_is_a_table_in_percent(report):
     text = render_text(report)
     assert text.startswith("objects\nOf 100 pictures")
-    assert re.search(r"^Recall@1 +\d+\.\d +\d+\.\d +[+−]\d+\.\d +40\.0 to 60\.0$", text, re.M)
+    assert re.search(r"^Recall@1 +\d+\.\d +\d+\.\d +[+−]\d+\.\d +40\.0 to 60\.0 +10\.0$", text, re.M)
     assert re.findall(r"^Recall@(\d)", text, re.M) == ["1", "2", "4", "8"]
     assert text.endswith("! Only one seed was run.\n")
+
+
+def test_raw_pixels_stand_beside_the_figures_on_page_and_in_text(report):
+    beside = {**report, "raw_pixels": {"recall@1": 0.059}, "optimistic": {"map@r": 0.123}}
+    assert re.search(r"chance +raw pixels$", render_text(beside), re.M)
+    assert re.search(r"^Recall@1 .*10\.0 +5\.9$", render_text(beside), re.M)
+    page = render_html(beside)
+    assert "Recall@1 of raw pixels</dt><dd>5.9 %" in page
+    assert "MAP@R with kind ties</dt><dd>12.3 %" in page
+    older = {key: value for key, value in report.items() if key not in ("raw_pixels", "optimistic", "per_class")}
+    assert "of raw pixels" not in render_html(older)
+    assert "raw pixels" not in render_text(older)
 
 
 def test_the_text_shows_dashes_without_a_baseline(report):

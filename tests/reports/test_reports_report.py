@@ -15,6 +15,7 @@ KEYS = {
     "schema_version", "accord_version", "created", "run", "title", "notes", "metrics", "baseline", "intervals",
     "gain_intervals", "counts", "chance", "recall_curve", "history", "map", "items", "queries", "confused", "classes",
     "configuration", "data", "environment", "seconds", "peak_memory_bytes",
+    "raw_pixels", "optimistic", "per_class", "protocol",
 }  # fmt: skip
 METRICS = {"recall@1", "recall@2", "recall@4", "recall@8", "map@r", "r_precision", "nmi", "knn_accuracy"}
 
@@ -202,3 +203,21 @@ def test_a_loss_that_was_not_finite_leaves_a_gap(rows):
     columns = history(log)
     assert columns["loss"] == [1.0, None, pytest.approx(1 / 3, rel=1e-4)]
     assert columns["terms"]["late"] == [None, 1.0, None]
+
+
+def test_names_the_worst_classes_and_weighs_each_class_once(make_inputs, report):
+    trained = make_inputs().trained
+    found = report["per_class"]
+    assert found["classes"] == len(found["worst"]) == 8
+    means = [row["recall@1"] for row in report["classes"]]
+    assert found["mean"]["recall@1"] == pytest.approx(sum(means) / 8, abs=1e-4)
+    assert found["lowest"]["recall@1"] == min(means) == found["worst"][0]["recall@1"]
+    assert [row["recall@1"] for row in found["worst"]] == sorted(means)
+    assert sum(row["queries"] for row in found["worst"]) == len(trained.query_ids)
+
+
+def test_keeps_what_stands_beside_the_figures(make_inputs):
+    inputs = make_inputs()
+    report = make_report(replace(inputs, raw_pixels=inputs.baseline, protocol={"exclude": "self"}))
+    assert report["raw_pixels"] == report["baseline"]
+    assert report["protocol"] == {"exclude": "self"}

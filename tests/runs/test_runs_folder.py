@@ -386,3 +386,24 @@ def test_where_folders_can_not_be_locked_a_run_is_read_but_not_written(
     with pytest.raises(ResourceError, match="Linux and macOS only"):
         RunFolder.open(path).__enter__()
     assert RunFolder.open(path).verify() == []
+
+
+def test_drops_files_and_folders_and_is_no_longer_sealed(path: Path) -> None:
+    filled(path)
+    with RunFolder.open(path) as run:
+        run.drop("state")
+        run.drop("model.safetensors")
+        run.drop("nothing")
+        assert not run.is_sealed()
+        run.seal()
+    assert {entry.name for entry in path.iterdir()} == {
+        "accord.lock",
+        "config.yaml",
+        "index",
+        "log.jsonl",
+        "manifest.json",
+        "report.json",
+    }
+    run.verify()
+    with pytest.raises(UsageError, match="open for reading only"):
+        run.drop("report.json")

@@ -256,7 +256,7 @@ def test_the_script_of_a_report_runs_but_does_not_reach_the_service(browser, gal
 
 def test_low_scores_look_unknown(browser, gallery, serving):
     class Careful(type(gallery)):
-        threshold = 0.97
+        threshold, far = 0.97, 0.005
 
     watched = Watched(browser, serving(create_app(Careful(), report_html=None)).url)
     page = watched.open("/?item=5")
@@ -264,7 +264,10 @@ def test_low_scores_look_unknown(browser, gallery, serving):
     far = [hit for hit in gallery.by_id(5, 24) if hit.score < 0.97]
     assert page.locator(".tile.unknown").count() == len(far) > 0
     assert page.locator("#doubt").is_visible()
-    assert "may not know this" in page.locator("#notice").inner_text()
+    assert "Unknown: nothing here scores 0.97 or more" in page.locator("#notice").inner_text()
+    assert "at most 0.5 % of images of something else" in page.locator("#notice").inner_text()
+    assert page.locator("#doubt").inner_text() == "unknown"
+    assert "The answer is: unknown." in page.locator("#status").inner_text()
     assert watched.said == []
     watched.context.close()
 

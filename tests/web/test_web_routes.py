@@ -101,6 +101,7 @@ def test_info_tells_what_is_served(app, call, gallery):
         "dim": 432,
         "model": gallery.model,
         "threshold": None,
+        "far": None,
         "report": True,
         "body_bytes": 10_000_000,
         "neighbours_max": 100,
@@ -275,9 +276,28 @@ def test_names_that_are_markup_or_no_text_stay_text(gallery, call):
 
 def test_a_threshold_of_the_service_is_handed_on(gallery, call):
     class Careful(type(gallery)):
-        threshold = 0.7
+        threshold, far = 0.7, 0.01
 
-    assert call(create_app(Careful(), report_html=None), "GET", "/api/items/1/neighbours").json()["threshold"] == 0.7
+    app = create_app(Careful(), report_html=None)
+    answer = call(app, "GET", "/api/items/1/neighbours").json()
+    assert (answer["threshold"], answer["far"]) == (0.7, 0.01)
+    assert call(app, "GET", "/api/info").json()["far"] == 0.01
+
+
+@pytest.mark.parametrize(("threshold", "known"), [(None, None), (-1.0, True), (0.999, False)])
+def test_an_answer_is_known_if_the_best_score_reaches_the_threshold(gallery, call, threshold, known):
+    class Careful(type(gallery)):
+        pass
+
+    Careful.threshold = threshold
+    answer = call(create_app(Careful(), report_html=None), "GET", "/api/items/1/neighbours").json()
+    assert answer["known"] is known
+    assert answer["far"] is None
+    assert len(answer["neighbours"]) == 24
+    if threshold is not None:
+        best = answer["neighbours"][0]["score"]
+        Careful.threshold = best
+        assert call(create_app(Careful(), report_html=None), "GET", "/api/items/1/neighbours").json()["known"] is True
 
 
 def test_the_log_takes_one_line_a_request_and_no_query(app, call, caplog):

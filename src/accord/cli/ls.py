@@ -11,7 +11,9 @@ COLUMNS = {
 
 
 def command(
-    kind: str = typer.Argument(..., help="losses, miners, ensembles, backbones, data, layouts, recipes, metrics or protocols"),
+    kind: str = typer.Argument(
+        ..., help="losses, miners, ensembles, backbones, data, layouts, recipes, metrics or protocols"
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print a list of objects as JSON."),
 ) -> None:
     """List losses, miners, ensembles, backbones, data sets, layouts, recipes, metrics or protocols by name."""

@@ -15,7 +15,21 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 NO_MEMORY = ("can't allocate memory", "out of memory")
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-COMMANDS = ("train", "evaluate", "embed", "search", "serve", "report", "ls", "validate", "check-loss", "doctor")
+COMMANDS = (
+    "train",
+    "evaluate",
+    "compare",
+    "study",
+    "calibrate",
+    "embed",
+    "search",
+    "serve",
+    "report",
+    "ls",
+    "validate",
+    "check-loss",
+    "doctor",
+)
 
 app = typer.Typer(
     name="accord",

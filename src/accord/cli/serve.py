@@ -14,6 +14,9 @@ def command(
     ),
     port: int = typer.Option(8000, "--port", "-p", min=0, max=65535, help="Port; 0 takes a free one."),
     gallery: str | None = typer.Option(None, "--gallery", help="Search this folder instead of the run's own images."),
+    threshold: str = typer.Option(
+        "stored", "--threshold", help='Score below which the answer is "unknown": `accord calibrate` sets it. Or none.'
+    ),
     token_file: Path | None = typer.Option(
         None, "--token-file", help="File (mode 0600) with the secret that every request must carry."
     ),
@@ -33,7 +36,7 @@ def command(
         raise ResourceError(f"The page needs {error.name}.\n  Install it: pip install 'accord[serve]'") from None
 
     with terminal(quiet=as_json) as watch:
-        search = open_search(run, gallery=gallery, watch=watch, allow_imports=allow_imports)
+        search = open_search(run, gallery=gallery, threshold=threshold, watch=watch, allow_imports=allow_imports)
     limits = Limits()
     search.limit_pixels = limits.megapixels * 1_000_000
     app = create_app(search, report_html=report_html(run), token=read_token(token_file), limits=limits, hosts=hosts)

@@ -1,5 +1,6 @@
 """`accord train`: images in, a run folder with model, index and report out."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from accord.cli.show import IMPORTS, print_json, terminal
 
 def command(
     source: str | None = typer.Argument(
-        None, help="A built-in data set, or a folder or zip with one sub-folder per class."
+        None, help="A built-in data set; a folder, archive or table of images. See `accord ls layouts`."
     ),
     out: Path | None = typer.Option(None, "--out", "-o", help="Run folder to make. Default: runs/NAME."),
     recipe: str | None = typer.Option(None, "--recipe", "-r", help="Starting point; see `accord ls recipes`."),
@@ -44,8 +45,11 @@ def command(
             file = {} if config is None else read_config(config)
             resolved = resolve(recipe=recipe, file=file, options=options, settings=settings)
             _refuse_silence(options, file, settings)
-            if minutes is not None and resolved.training.epochs is not None:
-                raise UsageError("--minutes caps the epochs that are chosen, but training.epochs is given. Give one.")
+            length = next((name for name in ("epochs", "steps") if getattr(resolved.training, name) is not None), None)
+            if minutes is not None and length is not None:
+                raise UsageError(
+                    f"--minutes caps the epochs that are chosen, but training.{length} is given. Give one."
+                )
             path = out or _fresh(resolved.data.source)
             if not quiet:
                 watch.console.print(
@@ -82,7 +86,14 @@ def _fresh(source: str) -> Path:
 
 def _tell(report: dict[str, Any], path: Path, *, as_json: bool) -> None:
     if as_json:
-        print_json({"run": str(path), "metrics": report["metrics"], "baseline": report["baseline"]})
+        keys = ("metrics", "baseline", "validation")
+        print_json({"run": str(path), **{key: report[key] for key in keys if key in report}})
+        return
+    if "metrics" not in report:
+        typer.echo(
+            f"Validation: {json.dumps(report['validation'])}\nThe unseen classes were left closed, as configured."
+        )
+        typer.echo(f"Next:   accord evaluate {path}")
         return
     from accord.recipes import summary
 

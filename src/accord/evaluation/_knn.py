@@ -12,32 +12,37 @@ def knn_hits(
     classes: Int[Tensor, "query rank"],
     own: Int[Tensor, " query"],
     *,
-    k: int,
+    k: Int[Tensor, " query"],
     class_count: int,
+    taken: Int[Tensor, " query"] | None = None,
 ) -> Float[Tensor, " query"]:
     """1 where the k nearest items vote for the query's own class, else 0, in the order of ties worst for the query.
 
     Classes with equally many votes are settled by the nearest member. Scores go down along a row, which must hold
     everything that ties with the k-th item. Items tied at the k-th place fill the remaining seats with as few right
-    items and as many of one wrong class as there can be, so no order of tied items gives less.
+    items and as many of one wrong class as there can be, so no order of tied items gives less. `taken` says how many
+    of the k seats are taken, in front of all, by wrong items whose place is not known: they vote as one.
     """
-    limit = scores[:, k - 1 : k]
+    taken = torch.zeros_like(k) if taken is None else torch.minimum(taken, k)
+    k = k - taken
+    limit = scores.gather(1, (k - 1).clamp_min(0)[:, None])
     seats = int((scores >= limit - TIE).sum(dim=1).max())
     scores, classes = scores[:, :seats], classes[:, :seats]
     above, tied = scores > limit + TIE, (scores - limit).abs() <= TIE
+    tied &= scores.isfinite()
     right = classes == own[:, None]
     free = k - above.sum(dim=1)
     wrong_free = torch.minimum(free, (tied & ~right).sum(dim=1))
     votes = (above & right).sum(dim=1) + free - wrong_free
     sure = _per_class(above, classes, class_count)
-    rivals = sure + torch.minimum(_per_class(tied, classes, class_count), wrong_free[:, None])
+    rivals = sure + torch.minimum(_per_class(tied, classes, class_count), wrong_free[:, None]) + taken[:, None]
     nearest = _nearest_of_class(scores, classes, above | tied, class_count)
     # unused where no right item is seated: then there are no votes either
     own_nearest = scores.masked_fill(~(right & (above | tied)), -torch.inf).amax(dim=1, keepdim=True)
-    first = nearest >= own_nearest - TIE
+    first = (nearest >= own_nearest - TIE) | (taken[:, None] > 0)
     beaten = (rivals > votes[:, None]) | ((rivals == votes[:, None]) & first)
-    lost = (beaten & ~right & (above | tied)).any(dim=1)
-    return ((votes > 0) & ~lost).double()
+    lost = (beaten & ~right & (above | tied)).any(dim=1) | ((taken > 0) & (taken >= votes))
+    return ((votes > 0) & ~lost & (k > 0)).double()
 
 
 def _per_class(chosen: Bool[Tensor, "query rank"], classes: Tensor, class_count: int) -> Int[Tensor, "query rank"]:

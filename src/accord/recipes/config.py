@@ -20,10 +20,25 @@ class Section(BaseModel):
 class DataConfig(Section):
     """Which images, and how their classes are divided into train, validation and unseen test classes."""
 
-    source: str = Field("objects", description="a built-in data set, or a folder or zip with one sub-folder per class")
+    source: str = Field(
+        "objects", description="a built-in data set; a folder, archive or table of images (`accord ls layouts`)"
+    )
+    layout: str = Field("auto", description="how the source is read: a name of `accord ls layouts`")
+    root: str | None = Field(None, description="where the paths of a table start; null: in the table's own folder")
+    boxes: bool = Field(False, description="crop images to the boxes of a published data set")
+    group: str = Field(
+        "", description="groups from the paths: stem, parent, or a regular expression with one capture group"
+    )
+    sha256: str | None = Field(None, description="what the SHA-256 of the archive must be")
     test: Fraction = Field(0.5, description="share of the classes that is never seen in training")
     validation: Fraction = Field(0.1, description="share of the training classes held out to choose the checkpoint")
-    split_seed: Seed = Field(0, description="seed of the split of classes")
+    split_seed: Seed = Field(0, description="seed of the split of classes, and of the folds")
+    fold: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="hold out this fold of the training classes for validation, instead of the share"
+    )
+    folds: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="folds the training classes are divided into; null: 4, or 2 for less than 20 classes"
+    )
     copies: Literal["drop", "stop", "keep"] = Field(
         "drop", description="training images that are also in the test, byte for byte: leave out, refuse, or keep"
     )
@@ -80,6 +95,7 @@ class TrainingConfig(Section):
     """How long, in which batches, how fast."""
 
     epochs: Positive | None = Field(None, description="passes over the training images; null: chosen, within `minutes`")
+    steps: Whole | None = Field(None, description="optimisation steps, in place of `epochs`; the run keeps the epochs")
     minutes: Positive = Field(10.0, description="cap of the estimated training time when `epochs` is null")
     classes_per_batch: Annotated[int, Field(ge=2)] | None = None
     per_class: Annotated[int, Field(ge=2)] = Field(4, description="images of each class in a batch")
@@ -110,10 +126,20 @@ class AugmentConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """What is measured on the unseen classes. R@1, 2, 4, 8 are always among it."""
+    """What is measured on the unseen classes. R@1, 2, 4, 8 and MAP@R are always among it."""
 
+    test: bool = Field(True, description="judge on the unseen classes at the end; false: leave them closed")
+    metrics: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        (), description="further metrics, such as recall@100, mrr or ndcg@10; see `accord ls metrics`"
+    )
+    exclude: Literal["self", "same_class_same_group", "same_group"] = Field(
+        "self", description="what a query leaves out besides itself; the others need groups (data.group)"
+    )
     nmi_seeds: Whole = Field(10, description="k-means runs whose NMI is averaged")
     knn: Whole = Field(3, description="neighbours that vote in the k-NN accuracy")
+    raw_pixels: bool | None = Field(
+        None, description="judge the pixels themselves, too; null: unless that takes minutes"
+    )
 
 
 class RunConfig(Section):

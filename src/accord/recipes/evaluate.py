@@ -1,9 +1,11 @@
 """Judges a run on classes never seen in training, beside the frozen backbone, and writes index and report."""
 
+import math
 import platform
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,7 +13,7 @@ import torch
 import accord
 from accord.data import ClassMap, ImageTable, check_leaks, fingerprint
 from accord.errors import ArtifactError
-from accord.evaluation import class_bootstrap, evaluate, recall_curve
+from accord.evaluation import FEW_CLASSES, class_bootstrap
 from accord.index import ExactIndex
 from accord.models import Embedder
 from accord.recipes.artifacts import (
@@ -22,16 +24,19 @@ from accord.recipes.artifacts import (
     load_embedder,
     save_index,
 )
+from accord.recipes.artifacts import fingerprint as model_fingerprint
 from accord.recipes.build import ask_before_imports, build_baseline
 from accord.recipes.config import RunConfig
 from accord.recipes.device import device_at_hand
+from accord.recipes.ledger import Opening, open_test_set
+from accord.recipes.per_query import config_fingerprint, facts_of, save_per_query, test_set
+from accord.recipes.run_evaluation import chance_curve, curve, judge_pixels, judge_test, protocol_of, shown
 from accord.recipes.watch import Silence, Watch
 from accord.reports import ReportInputs, Thumbnails, make_report, render_text, write_report
 from accord.runs import RunFolder
 from accord.types import Evaluation, Json, Labelled, Manifest, Preprocessing
 
 REPORT = "report.json"
-CURVE = (1, 2, 4, 8, 16, 32)
 NEIGHBOURS = 8
 KMEANS_BUDGET = 100_000_000_000
 THUMBNAIL = 64
@@ -57,22 +62,37 @@ def report_on(
     watch: Watch,
     training_seconds: float | None = None,
 ) -> Json:
-    """Embed everything, judge trained and frozen on the unseen classes, write index, report and checksums."""
+    """Embed everything, judge trained and frozen on the unseen classes, write index, report and checksums.
+
+    That the test set was opened is written to its ledger first, and then told in the report.
+    """
     clock = _Clock()
+    opening = _open(run, embedder, config, manifest)
+    watch.say(f"the test set has been opened {opening.words}")
     device = next(embedder.parameters()).device
     everything = embed_items(embedder, manifest, device=device, progress=_bar(watch, "embedding"))
     save_index(run, ExactIndex(everything), embedder)
     test, classes = _unseen(everything, manifest)
     clock.lap("embedding")
-    trained = _judge(test, config)
+    seeds = _affordable_seeds(test, config)
+    measured = judge_test(everything, manifest, config, nmi_seeds=seeds)
+    trained = shown(measured, config)
     frozen = embed_items(
         build_baseline(config).to(device), manifest.only("test"), device=device, progress=_bar(watch, "frozen baseline")
     )
-    baseline = _judge(frozen, config)
+    frozen_measured = judge_test(frozen, manifest, config, nmi_seeds=_affordable_seeds(frozen, config))
+    baseline = shown(frozen_measured, config)
+    pixels = judge_pixels(manifest, config, watch)
     clock.lap("evaluation")
     before = _seconds_before(run, training_seconds)
-    inputs = _inputs(run, trained, baseline, test, frozen, classes, manifest, config, {**before, **clock.laps})
-    report = make_report(inputs)
+    seconds = {**before, **clock.laps}
+    inputs = _inputs(run, trained, baseline, test, classes, manifest, config, seconds, opening)
+    curves = {"trained": curve(measured), "baseline": curve(frozen_measured), "chance": chance_curve(measured)}
+    protocol = protocol_of(manifest, config, nmi_seeds=seeds)
+    inputs = replace(inputs, recall=curves, raw_pixels=pixels, protocol=protocol)
+    report = {**make_report(inputs), "test_set": opening.as_json()}
+    facts = facts_of(run, config, manifest, embedder, nmi_seeds=seeds, training_seconds=before.get("training"))
+    save_per_query(run, trained, baseline, manifest, {**facts, "test_set": report["test_set"]})
     write_report(run.path, report, _thumbnails(manifest, report))
     run.seal()
     return report
@@ -101,10 +121,6 @@ def summary(report: Json) -> str:
     return render_text(report)
 
 
-def _judge(labelled: Labelled, config: RunConfig) -> Evaluation:
-    return evaluate(labelled, knn=config.evaluation.knn, nmi_seeds=_affordable_seeds(labelled, config))
-
-
 def _affordable_seeds(labelled: Labelled, config: RunConfig) -> int:
     """Fewer k-means runs where one takes minutes: items × classes × numbers is what one pass of one run costs."""
     pass_cost = labelled.embeddings.numel() * len(torch.unique(labelled.labels))
@@ -126,13 +142,12 @@ def _inputs(
     trained: Evaluation,
     baseline: Evaluation,
     test: Labelled,
-    frozen: Labelled,
     classes: ClassMap,
     manifest: Manifest,
     config: RunConfig,
     seconds: Mapping[str, float],
+    opening: Opening,
 ) -> ReportInputs:
-    ks = [k for k in CURVE if k < len(test.ids)]
     return ReportInputs(
         trained=trained,
         baseline=baseline,
@@ -142,33 +157,46 @@ def _inputs(
         run=run.path.name,
         title=f"{manifest.name}: {config.recipe}",
         paths={item.id: item.path for item in manifest.items if item.split == "test"},
-        recall={"trained": recall_curve(test, ks), "baseline": recall_curve(frozen, ks)},
         history=run.read_log(),
-        intervals={name: _interval(trained.per_query[name], trained) for name in INTERVALS},
-        gain_intervals={
-            name: _interval(trained.per_query[name] - baseline.per_query[name], trained) for name in INTERVALS
-        },
+        intervals=_intervals(trained, trained.per_query),
+        gain_intervals=_intervals(
+            trained, {name: trained.per_query[name] - baseline.per_query[name] for name in INTERVALS}
+        ),
         configuration=config.model_dump(mode="json"),
         data={
             "name": manifest.name,
             "sha256": fingerprint(manifest),
             "split": facts_of_split(manifest),
             "notes": list(manifest.notes),
+            "test_set_opened": opening.words,
         },
         environment=environment(),
         seconds=seconds,
         peak_memory_bytes=peak_memory_bytes(),
-        notes=_notes(trained, test, config, manifest),
+        notes=[*_notes(trained, test, config, manifest), *opening.notes],
     )
 
 
-def _interval(values: torch.Tensor, evaluation: Evaluation) -> tuple[float, float]:
-    generator = torch.Generator().manual_seed(0)
-    return class_bootstrap(values, evaluation.query_labels, draws=2000, generator=generator)
+def _open(run: RunFolder, embedder: Embedder, config: RunConfig, manifest: Manifest) -> Opening:
+    """Write to the ledger that the test set is opened now."""
+    gallery = test_set(manifest)["gallery"]["fingerprint"]
+    model = model_fingerprint(embedder)
+    return open_test_set(gallery, model=model, config=config_fingerprint(config), run=run.path.name)
+
+
+def _intervals(evaluation: Evaluation, per_query: Mapping[str, torch.Tensor]) -> dict[str, tuple[float, float]]:
+    """95 % intervals over classes; none where all queries are of one class, which tells nothing of others."""
+    found = {}
+    for name in INTERVALS:
+        generator = torch.Generator().manual_seed(0)
+        found[name] = class_bootstrap(per_query[name], evaluation.query_labels, draws=2000, generator=generator)
+    return {name: bounds for name, bounds in found.items() if not math.isnan(bounds[0])}
 
 
 def _notes(trained: Evaluation, test: Labelled, config: RunConfig, manifest: Manifest) -> list[str]:
     notes = []
+    if (classes := len(torch.unique(trained.query_labels))) < FEW_CLASSES:
+        notes.append(f"Only {classes} classes were asked for: the intervals are wide, and rest on few classes.")
     if (seeds := _affordable_seeds(test, config)) < config.evaluation.nmi_seeds:
         notes.append(f"NMI is the mean over {seeds} k-means runs, not {config.evaluation.nmi_seeds}: the set is large.")
     within = check_leaks(manifest)["within"].get("test", 0)

@@ -5,13 +5,13 @@ from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from accord.errors import UnknownNameError, UsageError
-from accord.recipes.config import ModelConfig, RunConfig
+from accord.recipes.config import DataConfig, ModelConfig, RunConfig
 from accord.recipes.named import RECIPES
 
 _WANTED = {
@@ -83,11 +83,7 @@ def validate(raw: Mapping[str, Any]) -> RunConfig:
     try:
         config = RunConfig.model_validate(raw)
     except ValidationError as error:
-        found = error.errors()
-        # a list whose entries are wrong is also counted too short, without them
-        found = [problem for problem in found if problem["type"] != "too_short" or len(found) == 1]
-        problems = "\n".join(f"  {_explain(problem)}" for problem in found)
-        raise UsageError(f"The configuration does not fit.\n{problems}") from None
+        raise UsageError(f"The configuration does not fit.\n{explain(error, RunConfig)}") from None
     _refuse_idle(config)
     return config
 
@@ -101,6 +97,14 @@ def _refuse_idle(config: RunConfig) -> None:
         raise UsageError("ensemble.normalise: a single loss has no other to share a scale with. Leave it out.")
     if config.model.head == "linear" and config.model.hidden != ModelConfig().hidden:
         raise UsageError("model.hidden: a linear head has no hidden layer. Add model.head=mlp, or leave it out.")
+    if config.training.steps is not None and config.training.epochs is not None:
+        raise UsageError("training.steps: training.epochs says how long, too. Give one of them.")
+    if config.data.folds is not None and config.data.fold is None:
+        raise UsageError("data.folds: say which fold is held out (data.fold, from 0), or leave it out.")
+    if config.data.fold is not None and config.data.validation != DataConfig().validation:
+        raise UsageError(
+            "data.validation: a fold is held out (data.fold), so the share has no effect. Give one of them."
+        )
 
 
 def dump(config: RunConfig) -> str:
@@ -165,27 +169,34 @@ def _number(at: list[Any], key: str, path: str) -> int:
     return int(key)
 
 
-def _explain(problem: Any) -> str:
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """What does not fit a model, one line for each problem, each with its path and a suggestion for a wrong name."""
+    found = error.errors()
+    # a list whose entries are wrong is also counted too short, without them
+    found = [problem for problem in found if problem["type"] != "too_short" or len(found) == 1]
+    return "\n".join(f"  {_explain(problem, model)}" for problem in found)
+
+
+def _explain(problem: Any, model: type[BaseModel]) -> str:
     path = [str(part) for part in problem["loc"]]
     where = ".".join(path)
     if problem["type"] == "extra_forbidden":
-        known = _fields_at(path[:-1])
-        return f"{where}: {UnknownNameError('option', path[-1], known)}"
+        return f"{where}: {UnknownNameError('option', path[-1], _fields_at(path[:-1], model))}"
     wanted = _WANTED.get(problem["type"], problem["msg"])
     if problem["type"] == "missing":
         return f"{where}: {wanted}."
     return f"{where}: {wanted}. Got {shorten(repr(problem['input']), 80)}."
 
 
-def _fields_at(path: list[str]) -> Iterable[str]:
-    model: type[BaseModel] = RunConfig
+def _fields_at(path: list[str], model: type[BaseModel]) -> Iterable[str]:
     for part in path:
-        if part == "losses":
-            from accord.recipes.config import LossConfig
-
-            model = LossConfig
-        elif part in model.model_fields:
-            annotation = model.model_fields[part].annotation
-            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-                model = annotation
+        if part in model.model_fields:
+            model = _model_in(model.model_fields[part].annotation) or model
     return model.model_fields
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model that an annotation speaks of: `Loss`, `tuple[Loss, ...]`, `Loss | None`, `dict[str, Loss]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_model_in, get_args(annotation))), None)

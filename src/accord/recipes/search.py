@@ -1,5 +1,6 @@
 """Finds the nearest neighbours of an image in a run's gallery; serves command line and web page."""
 
+import math
 from collections import OrderedDict
 from pathlib import Path
 from threading import Lock
@@ -13,6 +14,7 @@ from accord.models import Embedder
 from accord.recipes.artifacts import embed_items, load_config, load_data, load_embedder, load_index
 from accord.recipes.device import device_at_hand
 from accord.recipes.source import open_images
+from accord.recipes.threshold import load_threshold, threshold_for
 from accord.recipes.watch import Silence, Watch
 from accord.reports import contact_sheet, terminal_picture
 from accord.runs import RunFolder
@@ -21,12 +23,18 @@ from accord.types import Hit, Item, Manifest, Neighbours, Preprocessing
 LARGEST_PIXELS = 50_000_000
 KEPT_THUMBNAILS = 4096
 QUERY = "the query image"
+STORED, NONE = "stored", "none"
 
 
 class Search:
-    """A trained Embedder, a gallery of items and an exact index over them."""
+    """A trained Embedder, a gallery of items and an exact index over them.
+
+    With a `threshold`, a best score below it means that the gallery does not know the query; `far` is the share of
+    strangers for which it was set, None if somebody gave another threshold.
+    """
 
     threshold: float | None = None
+    far: float | None = None
 
     def __init__(self, title: str, model: str, embedder: Embedder, index: ExactIndex, manifest: Manifest) -> None:
         self.title, self.model = title, model
@@ -60,6 +68,10 @@ class Search:
         self._known(id)
         query = self.index.labelled.embeddings[self._places[id]][None]
         return self._hits(self.index.search(query, min(k, self.size), exclude=torch.tensor([id])))
+
+    def knows(self, hits: list[Hit]) -> bool | None:
+        """Whether the best hit is good enough to be an answer; None without a threshold."""
+        return None if self.threshold is None else bool(hits) and hits[0].score >= self.threshold
 
     def thumbnail(self, id: int, size: int) -> bytes:
         """A JPEG of an item, at most `size` pixels wide and high."""
@@ -106,22 +118,61 @@ class Search:
 
 
 def open_search(
-    run_path: Path, *, gallery: str | None = None, watch: Watch | None = None, allow_imports: bool = False
+    run_path: Path,
+    *,
+    gallery: str | None = None,
+    threshold: float | str = STORED,
+    watch: Watch | None = None,
+    allow_imports: bool = False,
 ) -> Search:
-    """Open a run for searching; `gallery` names another folder to search in, embedded now."""
+    """Open a run for searching; `gallery` names another folder to search in, embedded now.
+
+    `threshold` is the one that `accord calibrate` left in the run (`stored`: none if it left none), a score, or `none`.
+    """
     watch = watch or Silence()
+    given = _given(threshold)
     run = RunFolder.open(run_path)
     config, embedder = load_config(run), load_embedder(run, allow_imports=allow_imports)
     device = device_at_hand(config.training.device, watch)
     embedder = embedder.to(device)
     model = config.model.backbone
     if gallery is None:
-        return Search(run.path.name, model, embedder, load_index(run, embedder), load_data(run))
+        search = Search(run.path.name, model, embedder, load_index(run, embedder), load_data(run))
+        return _with_threshold(search, run, given, watch)
     manifest = open_images(gallery, watch)
     labelled = embed_items(
         embedder, manifest, device=device, progress=lambda done, total: watch.progress("embedding", done, total)
     )
-    return Search(manifest.name, model, embedder, ExactIndex(labelled), manifest)
+    search = Search(manifest.name, model, embedder, ExactIndex(labelled), manifest)
+    return _with_threshold(search, run, given, watch)
+
+
+def _given(threshold: float | str) -> float | str:
+    """A score, or one of the two words."""
+    if threshold in (STORED, NONE):
+        return threshold
+    try:
+        score = float(threshold)
+    except ValueError:
+        score = math.nan
+    if not -1 <= score <= 1:
+        raise UsageError(f"--threshold {threshold}: give a score from -1 to 1, or none.")
+    return score
+
+
+def _with_threshold(search: Search, run: RunFolder, given: float | str, watch: Watch) -> Search:
+    if isinstance(given, float):
+        search.threshold = given
+    document = load_threshold(run, search.embedder) if given == STORED else None
+    if document is None:
+        return search
+    (search.threshold, supported), search.far = threshold_for(document, search.size), document["far"]
+    if not supported:
+        watch.warn(
+            f"the threshold {search.threshold:.4f} is the strictest that {document['search']['queries']} calibration "
+            f"images can support; with {search.size} images to be found more strangers than {search.far:.1%} may pass"
+        )
+    return search
 
 
 def draw_hits(search: Search, data: bytes, hits: list[Hit], out: Path) -> None:
@@ -129,7 +180,8 @@ def draw_hits(search: Search, data: bytes, hits: list[Hit], out: Path) -> None:
     if out.suffix.lower() != ".png":
         raise UsageError(f"--picture {out}: give a file name that ends in .png.")
     pictures = [search.preview(data, 160), *(search.thumbnail(hit.id, 160) for hit in hits)]
-    captions = ["query", *(f"{hit.label}\n{hit.score:.3f}" for hit in hits)]
+    query = "query: unknown" if search.knows(hits) is False else "query"
+    captions = [query, *(f"{hit.label}\n{hit.score:.3f}" for hit in hits)]
     contact_sheet(pictures, captions, out)
 
 

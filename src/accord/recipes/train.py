@@ -19,11 +19,14 @@ from accord.recipes.artifacts import (
 from accord.recipes.build import ask_before_imports, check_parts, preprocessing_of
 from accord.recipes.choose import Choice, choose_epochs, choose_shapes, smaller_size
 from accord.recipes.config import RunConfig
-from accord.recipes.evaluate import read_report, report_on
+from accord.recipes.evaluate import report_on
 from accord.recipes.interrupt import StoppedError, stop_flag
+from accord.recipes.per_query import TUNING
 from accord.recipes.resolve import changed, dump, flat
+from accord.recipes.run_evaluation import check_asking
 from accord.recipes.session import Session, can_be_judged, open_session, seconds_per_step, warm_up
 from accord.recipes.source import open_source
+from accord.recipes.untested import end_untested, read_result, write_validation
 from accord.recipes.watch import Silence, Watch
 from accord.runs import RunFolder
 from accord.training import environment_changes, train, warmup_cosine
@@ -32,18 +35,33 @@ from accord.types import Json, Manifest, Step
 SAVE_EVERY_SECONDS = 30.0
 
 
-def train_run(config: RunConfig, out: Path, *, watch: Watch | None = None, overwrite: bool = False) -> Json:
-    """Train as configured, evaluate on the unseen classes, write the run folder; return the report."""
+def train_run(
+    config: RunConfig,
+    out: Path,
+    *,
+    watch: Watch | None = None,
+    overwrite: bool = False,
+    tuning: Json | None = None,
+) -> Json:
+    """Train as configured, evaluate on the unseen classes, write the run folder; return the report.
+
+    With `evaluation.test: false` the unseen classes stay closed, and what is returned is the validation result.
+    `tuning` is kept in the run: `{"trials": 20}` for a configuration that was the best of 20.
+    """
     watch = watch or Silence()
     begin = time.perf_counter()
     RunFolder.check_free(out, overwrite=overwrite)
     check_parts(config)
     if config.model.weights is not None:  # they are read again for the baseline, perhaps from another folder
         config = changed(config, model={"weights": str(Path(config.model.weights).expanduser().absolute())})
-    config, session = _settle(config, open_source(config.data, watch), watch)
+    manifest = open_source(config.data, watch)
+    check_asking(manifest, config)
+    config, session = _settle(config, manifest, watch)
     # here and not before: whatever can be refused has been, so a refusal leaves no folder and costs no older run
     with RunFolder.create(out, overwrite=overwrite) as run:
         run.write_text(CONFIG, dump(config))
+        if tuning is not None:
+            run.write_json(TUNING, tuning)
         save_data(run, session.manifest)
         session.begin = begin
         _teach(run, session, first=0, watch=watch)
@@ -58,7 +76,7 @@ def resume_run(path: Path, *, watch: Watch | None = None, allow_imports: bool = 
     watch = watch or Silence()
     begin = time.perf_counter()
     if RunFolder.open(path).is_sealed():
-        report = read_report(path)
+        report = read_result(path)
         watch.say("this run is finished; there is nothing to go on with. To train for longer, start a new run")
         return report
     with RunFolder.open(path) as run:
@@ -89,11 +107,13 @@ def _settle(config: RunConfig, manifest: Manifest, watch: Watch) -> tuple[RunCon
         watch.say(f"{split:>10}: {len(part.classes)} classes, {len(part)} images")
     if len(parts["validation"]) and not can_be_judged(parts["validation"]):
         watch.warn("the validation classes are too few or too small to choose a checkpoint by; the last one is kept")
-    shapes = choose_shapes(config, parts["train"], shorter_sides(manifest))
+    shapes = choose_shapes(config, parts["train"], shorter_sides(parts["train"]))
     asked_size = config.model.size
     config = _take(config, shapes, watch)
     while True:
         session = open_session(config, manifest)
+        if config.training.steps is not None:
+            config = changed(config, training={"epochs": config.training.steps / len(session.plan), "steps": None})
         pace = seconds_per_step(session)
         epochs = choose_epochs(
             config,
@@ -183,6 +203,9 @@ def _finish(run: RunFolder, session: Session, watch: Watch) -> Json:
         else:  # killed between two saves and gone on differently, as another device or thread count may
             watch.warn("the best checkpoint is not the one this run remembers; the last one is the model")
     save_embedder(run, embedder)
+    write_validation(run, session.config, session.best)
+    if not session.config.evaluation.test:
+        return end_untested(run, training_seconds=seconds)
     return report_on(run, embedder, session.config, session.manifest, watch=watch, training_seconds=seconds)
 
 

@@ -12,12 +12,17 @@ thumbnails it shows names instead of pictures. All figures in the JSON are fract
 text multiply by a hundred. Names that came from a user are escaped, or only ever set as text.
 """
 
+from accord.reports._comparison import write_comparison
+from accord.reports._comparison_page import comparison_html
+from accord.reports._comparison_text import comparison_headline, render_comparison
 from accord.reports._html import render_html
 from accord.reports._inputs import ReportInputs, Thumbnails
+from accord.reports._judgement import judgement_rows, make_judgement
+from accord.reports._judgement_files import write_json, write_per_query
 from accord.reports._projection import Projection, project_2d
 from accord.reports._report import SCHEMA_VERSION, make_report
 from accord.reports._sheet import contact_sheet, terminal_picture
-from accord.reports._text import headline, render_text
+from accord.reports._text import headline, metric_name, percent, render_text
 from accord.reports._vectors import write_embeddings
 from accord.reports._write import write_report
 
@@ -26,13 +31,23 @@ __all__ = [
     "Projection",
     "ReportInputs",
     "Thumbnails",
+    "comparison_headline",
+    "comparison_html",
     "contact_sheet",
     "headline",
+    "judgement_rows",
+    "make_judgement",
     "make_report",
+    "metric_name",
+    "percent",
     "project_2d",
+    "render_comparison",
     "render_html",
     "render_text",
     "terminal_picture",
+    "write_comparison",
     "write_embeddings",
+    "write_json",
+    "write_per_query",
     "write_report",
 ]

@@ -8,6 +8,8 @@ from accord.reports._escape import escape
 from accord.reports._text import metric_name
 from accord.types import Json
 
+BESIDE = ("recall@1", "map@r")
+
 
 def facts(report: Json) -> str:
     """Panels saying what was run on what, and what it took; a panel without contents is left out."""
@@ -16,7 +18,7 @@ def facts(report: Json) -> str:
         _panel("Time and memory", _cost(report)),
         _panel("Environment", _pairs(report["environment"])),
         _panel("Configuration", _configuration(report["configuration"]), kind="two"),
-        _panel("What was counted", _pairs({**report["counts"], **_chance(report)})),
+        _panel("What was counted", _pairs({**report["counts"], **_beside(report)})),
     ]
     return f'<div class="facts">{"".join(panels)}</div>'
 
@@ -117,12 +119,18 @@ def _cost(report: Json) -> str:
     )
 
 
-def _chance(report: Json) -> dict[str, str]:
-    return {
-        f"{metric_name(name)} by chance": f"{100 * value:.1f} %"
-        for name, value in report["chance"].items()
-        if value is not None
-    }
+def _beside(report: Json) -> dict[str, str]:
+    """What stands beside the figures: chance, raw pixels, the worst class, kinder ties. Older reports lack some."""
+    chance = {name: value for name, value in report["chance"].items() if value is not None}
+    found = {f"{metric_name(name)} by chance": f"{100 * value:.1f} %" for name, value in chance.items()}
+    lowest = (report.get("per_class") or {}).get("lowest") or {}
+    sides = {"of raw pixels": report.get("raw_pixels") or {}, "of the worst class": lowest}
+    sides["with kind ties"] = report.get("optimistic") or {}
+    for words, values in sides.items():
+        for name in BESIDE:
+            if values.get(name) is not None:
+                found[f"{metric_name(name)} {words}"] = f"{100 * values[name]:.1f} %"
+    return found
 
 
 def duration(seconds: float | int) -> str:

@@ -43,14 +43,14 @@ def render_html(report: Json, thumbnails: Thumbnails | None = None) -> str:
         )
     sprite = make_sprite(thumbnails, wanted_items(report)) if thumbnails else None
     script = _script()
-    return Template(_file("page.html")).substitute(
+    return Template(page_file("page.html")).substitute(
         title=escape(report["title"]),
         run=escape(report["run"]),
         version=escape(report["accord_version"]),
         created=escape(report["created"]),
         created_words=escape(when(report["created"])),
         script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        css=_file("page.css") + _sprite_rule(sprite),
+        css=page_file("page.css") + _sprite_rule(sprite),
         nav="".join(f'<a href="#{key}">{name}</a>' for key, name in _SECTIONS.items()),
         notes=_notes(report),
         sentence=sentence(report),
@@ -64,13 +64,14 @@ def render_html(report: Json, thumbnails: Thumbnails | None = None) -> str:
 
 
 @cache
-def _file(name: str) -> str:
+def page_file(name: str) -> str:
+    """A file of the page's own: template, style or script."""
     return (files("accord.reports") / "page" / name).read_text("utf-8")
 
 
 @cache
 def _script() -> str:
-    return "(() => {\n" + "\n".join(_file(name) for name in _SCRIPTS) + "})();\n"
+    return "(() => {\n" + "\n".join(page_file(name) for name in _SCRIPTS) + "})();\n"
 
 
 def _sprite_rule(sprite: Sprite | None) -> str:

@@ -22,6 +22,8 @@ class ReportInputs:
     neighbours: the nearest items of each row of `test`, best first, the item itself left out; -1 marks an absent one.
     paths: item id → file name, as shown to people.
     recall: `{"trained": {k: recall@k}, "baseline": {…}}` for the curve; the evaluations' own recall@k where not given.
+    raw_pixels: the same images judged by their pixels alone.
+    protocol: how the engine was asked: `{"queries", "score", "exclude", "re_ranking", "knn", "nmi_seeds", …}`.
     history: the rows of `log.jsonl`, in order: `{"step", "epoch", "loss", "terms", "weights", "rates", "seconds"}` and
         `{"validation": {"step", "recall@1", "map@r"}}`.
     intervals, gain_intervals: metric → (low, high) of the trained value, and of the difference to the baseline.
@@ -39,6 +41,8 @@ class ReportInputs:
     run: str = "run"
     title: str = ""
     baseline: Evaluation | None = None
+    raw_pixels: Evaluation | None = None
+    protocol: Json = field(default_factory=dict)
     paths: Mapping[int, str] = field(default_factory=dict)
     recall: Mapping[str, Mapping[int, Number]] = field(default_factory=dict)
     history: Sequence[Json] = ()

@@ -9,6 +9,7 @@ from accord.errors import DataError
 from accord.reports import _tables
 from accord.reports._history import history
 from accord.reports._inputs import ReportInputs
+from accord.reports._judgement import per_class_facts
 from accord.reports._plain import number, plain, text
 from accord.reports._projection import project_2d
 from accord.types import Json
@@ -34,10 +35,14 @@ def make_report(inputs: ReportInputs) -> Json:
         "notes": list(inputs.notes),
         "metrics": _fractions(inputs.trained.metrics),
         "baseline": _fractions(inputs.baseline.metrics) if inputs.baseline else {},
+        "raw_pixels": _fractions(inputs.raw_pixels.metrics) if inputs.raw_pixels else {},
         "intervals": dict(inputs.intervals),
         "gain_intervals": dict(inputs.gain_intervals),
         "counts": dict(inputs.trained.counts),
         "chance": _fractions(inputs.trained.chance),
+        "optimistic": _fractions(inputs.trained.optimistic),
+        "per_class": per_class_facts(inputs.trained, inputs.class_names),
+        "protocol": inputs.protocol,
         "recall_curve": _tables.recall_curve(inputs),
         "history": history(inputs.history),
         "map": _map(inputs),

@@ -108,7 +108,8 @@ def recall_curve(inputs: ReportInputs) -> Json:
     ks = sorted(k for k in trained if k in baseline or not baseline)
     curve: Json = {"k": ks, "trained": [number(trained[k]) for k in ks]}
     curve["baseline"] = [number(baseline[k]) for k in ks] if baseline else []
-    curve["chance"] = [number(_chance(inputs, k)) for k in ks]
+    chance = given.get("chance") or {}
+    curve["chance"] = [number(chance[k] if k in chance else _chance(inputs, k)) for k in ks]
     return curve
 
 

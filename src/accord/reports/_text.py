@@ -1,5 +1,7 @@
 """Says in a few plain lines what a run achieved, for the terminal and for the top of the page."""
 
+from collections.abc import Iterable
+
 from accord.types import Json
 
 HEADLINE_METRICS = {
@@ -9,6 +11,10 @@ HEADLINE_METRICS = {
     "nmi": ("NMI", "How well clusters match the classes"),
     "knn_accuracy": ("k-NN accuracy", "Class told by a vote of the three nearest"),
 }
+
+
+OTHER_METRICS = {"mrr": "MRR", "ami": "AMI", "ari": "ARI", "f1": "F1", "purity": "Purity"}
+AT_K = {"recall": "Recall", "precision": "Precision", "map": "MAP", "ndcg": "nDCG"}
 
 
 def headline(report: Json) -> str:
@@ -53,11 +59,15 @@ def points(trained: float | int | None, baseline: float | int | None) -> str:
 def render_text(report: Json) -> str:
     """Render the headline figures as plain text: a sentence, then one line per metric, in percent."""
     lines = [report["title"], headline(report), ""]
-    rows = [("", "trained", "frozen", "difference", "interval")]
+    beside = {name: report.get(key) or {} for name, key in (("chance", "chance"), ("raw pixels", "raw_pixels"))}
+    beside = {name: values for name, values in beside.items() if values}
+    rows = [("", "trained", "frozen", "difference", "interval", *beside)]
     for key, value in _measured(report).items():
         before = report["baseline"].get(key)
-        rows.append((metric_name(key), percent(value), percent(before), points(value, before), _interval(report, key)))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+        extra = ["" if values.get(key) is None else percent(values[key]) for values in beside.values()]
+        compared = (percent(before), points(value, before), _interval(report, key))
+        rows.append((metric_name(key), percent(value), *compared, *extra))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for first, *rest in rows:
         cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))]
         lines.append("  ".join(cells).rstrip())
@@ -68,14 +78,29 @@ def render_text(report: Json) -> str:
 def _measured(report: Json) -> dict[str, float]:
     """The metrics that were measured: recall by rising k, then the headline's, then the rest."""
     metrics = report["metrics"]
-    recalls = sorted((key for key in metrics if key.startswith("recall@")), key=lambda key: int(key[7:]))
-    order = dict.fromkeys([*recalls, *HEADLINE_METRICS, *metrics])
-    return {key: metrics[key] for key in order if metrics.get(key) is not None}
+    return {key: metrics[key] for key in ordered(metrics) if metrics.get(key) is not None}
+
+
+def ordered(metrics: Iterable[str]) -> list[str]:
+    """Metrics in the order of a table: those at k by rising k, then the headline's, then the rest."""
+    known = list(metrics)
+    at_k = [key for key in known if _at_k(key)]
+    at_k.sort(key=lambda key: (list(AT_K).index(key.partition("@")[0]), int(key.partition("@")[2])))
+    headline_first = [key for key in HEADLINE_METRICS if key in known]
+    return list(dict.fromkeys([*at_k, *headline_first, *known]))
 
 
 def metric_name(key: str) -> str:
-    """A metric as people write it: `Recall@1`, `MAP@R`."""
-    return HEADLINE_METRICS[key][0] if key in HEADLINE_METRICS else key.replace("recall@", "Recall@")
+    """A metric as people write it: `Recall@1`, `MAP@R`, `nDCG@10`."""
+    if key in HEADLINE_METRICS:
+        return HEADLINE_METRICS[key][0]
+    name, _, k = key.partition("@")
+    return f"{AT_K[name]}@{k}" if _at_k(key) else OTHER_METRICS.get(key, key)
+
+
+def _at_k(key: str) -> bool:
+    name, _, k = key.partition("@")
+    return name in AT_K and k.isdecimal()
 
 
 def _interval(report: Json, key: str) -> str:

@@ -162,6 +162,17 @@ class RunFolder:
         """Write named tensors and a little JSON as one safetensors file; equal contents give equal bytes."""
         self.write_bytes(name, to_safetensors(tensors, metadata or {}))
 
+    def drop(self, name: str) -> None:
+        """Remove a file or a folder that nobody needs any more; harmless if it is not there."""
+        path = _manifest.inside(self.path, name)
+        self._own()
+        _manifest.unseal(self.path)
+        with disk_trouble(path, 0):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
     def append_log(self, entry: Mapping[str, Any]) -> None:
         """Add an entry to `log.jsonl`; it outlives a crash at once, and a power cut after the next `save_state`."""
         self._writer().append(entry)

@@ -43,11 +43,13 @@ class SearchQuery(BaseModel):
 
 
 class SearchAnswer(BaseModel):
-    """The neighbours of one query, best first."""
+    """The neighbours of one query, best first. It is `known` if the best one scores at least `threshold`."""
 
     query: SearchQuery
     neighbours: list[Neighbour]
+    known: bool | None
     threshold: float | None
+    far: float | None
     seconds: float
 
 
@@ -60,6 +62,7 @@ class Info(BaseModel):
     dim: int
     model: str
     threshold: float | None
+    far: float | None
     report: bool
     body_bytes: int
     neighbours_max: int = NEIGHBOURS_MAX
@@ -116,6 +119,7 @@ class Api:
             dim=service.dim,
             model=readable(service.model),
             threshold=self._threshold,
+            far=self._far,
             report=self._has_report,
             body_bytes=self._limits.body_bytes,
         )
@@ -164,9 +168,16 @@ class Api:
         found = [
             Neighbour(id=hit.id, label=readable(hit.label), score=hit.score, path=readable(hit.path)) for hit in hits
         ]
-        seconds = time.monotonic() - started
-        return SearchAnswer(query=query, neighbours=found, threshold=self._threshold, seconds=seconds)
+        threshold, seconds = self._threshold, time.monotonic() - started
+        known = None if threshold is None else bool(hits) and hits[0].score >= threshold
+        return SearchAnswer(
+            query=query, neighbours=found, known=known, threshold=threshold, far=self._far, seconds=seconds
+        )
 
     @property
     def _threshold(self) -> float | None:
         return getattr(self._service, "threshold", None)
+
+    @property
+    def _far(self) -> float | None:
+        return getattr(self._service, "far", None)

@@ -13,7 +13,8 @@ class SearchService(Protocol):
     that are no image of an allowed format, or one of more than 25 million pixels, are an `ImageError`, raised before
     decoding. `sample` and `label_of` are looked up, not computed: they are called from the event loop, so quickly.
 
-    A service may also have an attribute `threshold`: scores below it are shown as "unknown?".
+    A service may also have two attributes. Scores below `threshold` are shown as unknown; `far` is the share of
+    strangers that it lets pass, if somebody set it for one.
     """
 
     @property

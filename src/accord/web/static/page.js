@@ -8,6 +8,7 @@ const TRAIL_LENGTH = 12;
 let running = null; // the AbortController of the question under way
 
 const thumbnail = (id, size = 160) => `/api/items/${id}/thumbnail?size=${size}&v=${key}`;
+const percent = (share) => `${Number((100 * share).toPrecision(3))} %`;
 const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 
 function setState(state) {
@@ -129,7 +130,7 @@ function showStart() {
 }
 
 function showEntry(entry) {
-  const { neighbours, threshold, seconds } = entry.answer;
+  const { neighbours, known, threshold, far, seconds } = entry.answer;
   const uploaded = entry.id === undefined;
   $("picture").src = uploaded ? entry.preview : thumbnail(entry.id, 320);
   $("picture").alt = uploaded ? "Your image" : `Item ${entry.id}, ${entry.label}`;
@@ -140,17 +141,18 @@ function showEntry(entry) {
   const legend = doubtful ? `; pale ones score below ${threshold.toFixed(2)}` : "";
   const time = Math.max(1, Math.round(seconds * 1000));
   $("summary").textContent = `${plural(neighbours.length, "neighbour")} in ${time} ms, best first${legend}`;
-  const far = threshold !== null && neighbours.length > 0 && neighbours[0].score < threshold;
-  $("notice").hidden = !far;
-  $("doubt").hidden = !far;
-  $("notice").textContent = `Nothing here scores ${threshold?.toFixed(2)} or more: the gallery may not know this.`;
+  const unknown = known === false && neighbours.length > 0;
+  $("notice").hidden = !unknown;
+  $("doubt").hidden = !unknown;
+  const promise = far === null ? "" : ` The threshold is set so that at most ${percent(far)} of images of something else reach it.`;
+  $("notice").textContent = `Unknown: nothing here scores ${threshold?.toFixed(2)} or more.${promise}`;
   showLabels(neighbours, uploaded ? null : entry.label);
   const tiles = neighbours.map((hit, place) => tile(hit, place, uploaded ? null : entry.label, threshold));
   $("neighbours").replaceChildren(...tiles);
   $("neighbours").classList.add("fresh");
   const best = neighbours[0];
   const nearest = best ? ` The nearest is ${best.label}, score ${best.score.toFixed(3)}.` : "";
-  $("status").textContent = `${plural(neighbours.length, "neighbour")} shown.${far ? " Perhaps unknown." : ""}${nearest}`;
+  $("status").textContent = `${plural(neighbours.length, "neighbour")} shown.${unknown ? " The answer is: unknown." : ""}${nearest}`;
 }
 
 function showLabels(neighbours, own) {
@@ -180,7 +182,7 @@ function tile(hit, place, own, threshold) {
   link.dataset.id = hit.id;
   link.dataset.label = hit.label;
   link.title = hit.path;
-  link.setAttribute("aria-label", `${hit.label}, score ${hit.score.toFixed(3)}${unknown ? ", perhaps unknown" : ""}`);
+  link.setAttribute("aria-label", `${hit.label}, score ${hit.score.toFixed(3)}${unknown ? ", below the threshold" : ""}`);
   find("img").src = thumbnail(hit.id);
   find(".rank").textContent = place + 1;
   find(".label").textContent = hit.label;
