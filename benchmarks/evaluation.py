@@ -178,29 +178,39 @@ def sklearn(embeddings, labels) -> dict:
 
 
 def streamed(size: int, dim: int, queries: int) -> None:
-    """A gallery on disk, read as it is needed, with a sample of it as queries."""
+    """A gallery on disk, read as it is needed, with a sample of it as queries; another process has written it."""
     import numpy as np
     import torch
 
     from accord.evaluation import evaluate
     from accord.types import Labelled
 
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(size) // 5
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "gallery.npy"
-        table = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(size, dim))
-        for start in range(0, size, 50_000):
-            centres = torch.randn(10_000, dim, generator=generator).repeat_interleave(5, dim=0)
-            table[start : start + 50_000] = (centres + torch.randn(50_000, dim, generator=generator)).numpy()
-        table.flush()
-        del table
-        rows = torch.from_numpy(np.load(path, mmap_mode="r+"))
-        ids = torch.arange(size)
-        some = torch.randperm(size, generator=generator)[:queries]
+        command = [sys.executable, "-c", f"import evaluation; evaluation.write({str(path)!r}, {size}, {dim})"]
+        subprocess.run(command, check=True, cwd=Path(__file__).parent)
+        rows = torch.from_numpy(np.load(path, mmap_mode="c"))
+        labels, ids = torch.arange(size) // 5, torch.arange(size)
+        some = torch.randperm(size, generator=torch.Generator().manual_seed(0))[:queries]
         asked = Labelled(rows[some], labels[some], ids[some])
-        found = lambda: evaluate(Labelled(rows, labels, ids), queries=asked, clusters=False).metrics  # noqa: E731
-        report(lambda: {name: found()[name] for name in ("recall@1",)})
+
+        def work() -> dict:
+            found = evaluate(Labelled(rows, labels, ids), queries=asked, clusters=False)
+            return {"recall@1": found.metrics["recall@1"]}
+
+        report(work)
+
+
+def write(path: str, size: int, dim: int) -> None:
+    import numpy as np
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    table = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(size, dim))
+    for start in range(0, size, 50_000):
+        centres = torch.randn(10_000, dim, generator=generator).repeat_interleave(5, dim=0)
+        table[start : start + 50_000] = (centres + torch.randn(50_000, dim, generator=generator)).numpy()
+    table.flush()
 
 
 if __name__ == "__main__":

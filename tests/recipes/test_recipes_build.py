@@ -83,6 +83,18 @@ def test_warm_proxies_point_where_their_classes_are() -> None:
     assert torch.allclose(objective.proxies.norm(dim=1), lengths)
 
 
+@pytest.mark.parametrize("options", ["proxies_per_class: 0.5", "proxies_per_class: 2", "assignment: dynamic"])
+def test_warm_proxies_follow_their_assignment(options: str) -> None:
+    config = _config(f"losses.0.options={{{options}}}", recipe="proxy_nca")
+    objective = build_objective(config, classes=4)
+    points = torch.eye(8)[:4].repeat_interleave(3, dim=0)
+    labels = torch.arange(4).repeat_interleave(3)
+    assert warm_proxies(objective, {"proxy_nca": points}, labels) == ["proxy_nca"]
+    own = objective.proxies.detach()[objective.assigned(points, labels)]
+    # each item's proxy looks its way: one half of a shared proxy at the least
+    assert float(torch.cosine_similarity(own, points, dim=1).min()) > 0.5
+
+
 def test_a_loss_may_be_mined_remember_and_take_a_preset() -> None:
     named = {"type": "contrastive", "miner": "multi_similarity", "miner_options": {"epsilon": 0.2}, "memory": 64}
     config = resolve(file={"losses": [named, {"type": "proxy_nca", "preset": "cub"}]}, settings=("model.dim=8",))

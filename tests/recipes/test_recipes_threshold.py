@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from accord.errors import ArtifactError, DataError, UsageError
-from accord.recipes import calibrate_run, draw_hits, open_search, realised
+from accord.recipes import calibrate_run, draw_hits, evaluate_run, open_search, realised
 from accord.recipes.artifacts import load_data, load_embedder, load_index, save_data
 from accord.recipes.threshold import load_threshold, threshold_for
 from accord.runs import RunFolder
@@ -172,7 +172,9 @@ def test_a_damaged_run_is_not_sealed_anew(run: Path, document: Json, tmp_path: P
 
 
 def test_rates_that_the_validation_images_cannot_support_are_refused(run: Path) -> None:
-    with pytest.raises(DataError, match=r"at least 199 images of held-out classes, and there are 12.\n.*far=0.148 or more"):
+    with pytest.raises(
+        DataError, match=r"at least 199 images of held-out classes, and there are 12.\n.*far=0.148 or more"
+    ):
         calibrate_run(run, far=0.01)
     with pytest.raises(UsageError, match="far"):
         calibrate_run(run, far=0.0)
@@ -196,3 +198,13 @@ def test_a_run_without_a_threshold_is_searched_as_ever(tiny_run: Path) -> None:
     search = open_search(tiny_run)
     assert (search.threshold, search.far) == (None, None)
     assert search.knows(search.by_id(0, 3)) is None
+
+
+def test_the_report_tells_what_the_threshold_does_on_the_test(run: Path, document: Json, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    report = evaluate_run(copy)
+    assert report["threshold"]["same_above"] == document["search"]["same_above"]
+    assert report["threshold"]["false_accepts"]["total"] == 48
+    assert any(
+        note.startswith("The threshold") and "to let pass 20.0% of strangers" in note for note in report["notes"]
+    )

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from accord.evaluation._protocol import Problem
-from accord.evaluation._ranking import HIGH, PAIR_COST, fast_scores, hide
+from accord.evaluation._ranking import HIGH, PAIR_COST, fast_scores, hide, strips
 from accord.evaluation._scores import TIE, error_bound, exact_pairs, exact_rows
 from accord.geometry import row_blocks
 
@@ -21,7 +21,7 @@ def first_ranks(
     the count of wrong items above it, where only those within rounding error are scored exactly.
     """
     worst, best = (torch.empty(len(queries), dtype=torch.float64, device=queries.device) for _ in range(2))
-    high = max(1, min(HIGH, budget_bytes // 2**14))
+    high = max(32, min(HIGH, budget_bytes // 2**14))
     for start in range(0, len(queries), high):
         rows = slice(start, start + high)
         worst[rows], best[rows] = _ranks(problem, queries[rows], budget_bytes)
@@ -58,7 +58,7 @@ def _ranks(problem: Problem, queries: Tensor, budget_bytes: int) -> tuple[Tensor
 
 def _strips(problem: Problem, queries: Tensor, budget_bytes: int) -> Iterator[tuple[Tensor, Tensor, slice]]:
     unit, own = problem.queries.unit(queries), problem.query_classes[queries, None]
-    for columns in row_blocks(len(problem.gallery), 8 * len(queries) + unit.shape[1], budget_bytes=budget_bytes):
+    for columns in strips(len(problem.gallery), 8 * len(queries), unit.shape[1], budget_bytes):
         scores = fast_scores(problem, queries, unit, columns)
         yield scores, (problem.classes[columns] == own) & scores.isfinite(), columns
 

@@ -144,7 +144,8 @@ def _copies(problem: Problem, duplicates: Tensor | None) -> tuple[Copies | None,
     span = 1 + int(numbers.max())
     codes, query_codes = problem.classes * span + numbers, problem.query_classes * span + asked
     right = problem.count(torch.where(asked >= 0, query_codes, -1), codes)
-    if not bool((right > 0).any()):
+    # asked of the gallery first: shares of the queries must agree on whether there are copies
+    if len(torch.unique(codes)) == len(codes) and not bool((right > 0).any()):
         return None, shared, different
     return Copies(asked, numbers, right, _speaks(problem, codes)), shared, different
 

@@ -64,9 +64,9 @@ def merge(evaluations: Sequence[Evaluation]) -> Evaluation:
         for name, count in first.counts.items()
     }
     overall = {name: value for part in evaluations for name, value in part.overall.items() if name != WITHOUT}
-    asked = torch.cat([part.aside[WITHOUT] for part in evaluations if WITHOUT in part.aside] or [torch.empty(0)])
-    if bool((~asked.isnan()).any()):
-        overall[WITHOUT] = mean(asked[~asked.isnan()])
+    asked = _without_copies(evaluations)
+    if len(asked):
+        overall[WITHOUT] = mean(asked)
     return Evaluation(
         per_query={name: torch.cat([part.per_query[name] for part in evaluations]) for name in first.per_query},
         query_ids=ids,
@@ -98,6 +98,17 @@ def _check(evaluations: Sequence[Evaluation], ids: Tensor) -> None:
             "merge: parts must have the same metrics and the same gallery, but these differ:\n  "
             + "\n  ".join(str(kind) for kind in sorted(kinds, key=str))
         )
+
+
+def _without_copies(evaluations: Sequence[Evaluation]) -> Tensor:
+    """Recall@1 without copies, of the queries that count; nothing where there are no copies or a part can't tell."""
+    if not any(WITHOUT in part.aside for part in evaluations):
+        return torch.empty(0)
+    # a part none of whose queries has a copy says the same by its plain recall
+    values = [part.aside.get(WITHOUT, part.per_query.get("recall@1")) for part in evaluations]
+    known = [value for value in values if value is not None]
+    found = torch.cat(known)
+    return found[~found.isnan()] if len(known) == len(values) else torch.empty(0)
 
 
 def _common(evaluations: Sequence[Evaluation]) -> list[str]:

@@ -90,13 +90,13 @@ def _swept(problem: Problem, queries: Tensor, width: int, budget_bytes: int) -> 
     """The shortlists of some queries: one block of items after another."""
     shortlist = Shortlist(len(queries), width, queries.device)
     unit = problem.queries.unit(queries)
-    for columns in _strips(len(problem.gallery), len(queries), unit.shape[1], budget_bytes):
+    for columns in strips(len(problem.gallery), len(queries), unit.shape[1], budget_bytes):
         shortlist.offer(slice(None), fast_scores(problem, queries, unit, columns), columns.start)
     return shortlist
 
 
-def _strips(items: int, queries: int, dim: int, budget_bytes: int) -> list[slice]:
-    # scores, and the items' unit rows where they have to be made
+def strips(items: int, queries: int, dim: int, budget_bytes: int) -> list[slice]:
+    """Consecutive slices of items whose scores with so many queries, and whose unit rows, keep within the budget."""
     size = max(CHUNK, budget_bytes // (4 * queries + 8 * dim) // CHUNK * CHUNK)
     return [slice(start, min(start + size, items)) for start in range(0, items, size)]
 

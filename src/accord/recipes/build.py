@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from accord.data import Augment, AugmentOptions, ClassMap, ImageTable, PKBatches, TrainingBatches
 from accord.ensembles import Ensemble, FixedWeights
 from accord.errors import UnknownNameError, UsageError
-from accord.losses import CrossBatchMemory, Mined
+from accord.losses import CrossBatchMemory, Mined, ProxyStore
 from accord.models import (
     BACKBONES,
     Embedder,
@@ -32,6 +32,7 @@ from accord.training import Rates, parameter_groups
 from accord.types import Manifest, Preprocessing
 
 TRUNK = "trunk"
+KMEANS_ROUNDS = 10  # where proxies outnumber the classes they start from, or are shared by them
 
 
 def check_parts(config: RunConfig) -> None:
@@ -171,6 +172,10 @@ def warm_proxies(objective: nn.Module, outputs: dict[str, Tensor], labels: Tenso
         members = {next(iter(outputs)): objective}
     moved = []
     for name, member in members.items():
+        if isinstance(member, ProxyStore) and name in outputs:  # which may share proxies among classes, or have several
+            member.start_at_(outputs[name], labels, rounds=KMEANS_ROUNDS)
+            moved.append(name)
+            continue
         proxies = getattr(member, "proxies", None)
         if isinstance(proxies, nn.Parameter) and name in outputs and proxies.dim() == 2:
             points = nn.functional.normalize(outputs[name].float(), dim=1)

@@ -31,6 +31,7 @@ from accord.recipes.device import device_at_hand
 from accord.recipes.ledger import Opening, open_test_set
 from accord.recipes.per_query import config_fingerprint, facts_of, save_per_query, test_set
 from accord.recipes.run_evaluation import chance_curve, curve, judge_pixels, judge_test, protocol_of, shown
+from accord.recipes.threshold import load_threshold, realised
 from accord.recipes.watch import Silence, Watch
 from accord.reports import ReportInputs, Thumbnails, make_report, render_text, write_report
 from accord.runs import RunFolder
@@ -91,11 +92,27 @@ def report_on(
     protocol = protocol_of(manifest, config, nmi_seeds=seeds)
     inputs = replace(inputs, recall=curves, raw_pixels=pixels, protocol=protocol)
     report = {**make_report(inputs), "test_set": opening.as_json()}
+    _tell_threshold(report, run, embedder, everything, manifest, watch)
     facts = facts_of(run, config, manifest, embedder, nmi_seeds=seeds, training_seconds=before.get("training"))
     save_per_query(run, trained, baseline, manifest, {**facts, "test_set": report["test_set"]})
     write_report(run.path, report, _thumbnails(manifest, report))
     run.seal()
     return report
+
+
+def _tell_threshold(
+    report: Json, run: RunFolder, embedder: Embedder, everything: Labelled, manifest: Manifest, watch: Watch
+) -> None:
+    """What the threshold of a calibrated run does on the test classes, which it was not set on."""
+    document = load_threshold(run, embedder)
+    if document is None:
+        return
+    found = report["threshold"] = realised(document, everything, manifest, watch=watch)
+    (low, high), share = found["false_accepts"]["interval"], found["false_accepts"]["share"]
+    report["notes"].append(
+        f"The threshold {found['same_above']:.4f} was set to let pass {found['far']:.1%} of strangers; of the test's, "
+        f"{share:.1%} pass (95 %: {low:.1%} to {high:.1%}), and of known ones {found['accepted']['share']:.1%}."
+    )
 
 
 def read_report(path: Path) -> Json:
