@@ -118,3 +118,10 @@ def test_a_weight_without_effect_is_refused() -> None:
 def test_an_option_without_effect_is_refused(recipe: str, setting: str) -> None:
     with pytest.raises(UsageError, match=setting.split("=")[0]):
         resolve(recipe=recipe, settings=[setting])
+
+
+@pytest.mark.parametrize("setting", ["training.hard_pool=20", "training.hard_share=0.2"])
+def test_options_of_class_mining_are_refused_without_it(setting: str) -> None:
+    with pytest.raises(UsageError, match=r"only used where training\.hard_classes is true"):
+        resolve(settings=[setting])
+    assert resolve(settings=[setting, "training.hard_classes=true"]).training.hard_classes

@@ -109,6 +109,21 @@ def test_a_stopped_run_goes_on_bit_equal(step: int, tiny_folder: Path, tiny_run:
     assert steps == list(range(1, len(steps) + 1))
 
 
+def test_mined_classes_are_learnt_from_and_go_on_bit_equal(tiny_folder: Path, tmp_path: Path) -> None:
+    mined = ("training.hard_classes=true", "training.classes_per_batch=3", "training.per_class=2")
+    # six classes, twelve images to embed at a third of a training image's cost: every other step
+    config = _config(tiny_folder, *mined, "training.hard_pool=5", "training.hard_share=0.4", recipe="n_pair")
+    train_run(config, tmp_path / "whole")
+    with pytest.raises(StoppedError):
+        train_run(config, tmp_path / "stopped", watch=_StopAt(3))
+    state = RunFolder.open(tmp_path / "stopped").load_state()
+    assert state is not None
+    assert int(state.tensors["mined.step"]) == 2
+    resume_run(tmp_path / "stopped")
+    first, second = _weights(tmp_path / "whole"), _weights(tmp_path / "stopped")
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
 def test_evaluating_again_gives_the_same_numbers(tiny_run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(tiny_run, copy)

@@ -12,7 +12,7 @@ from accord.data._manifest import ClassMap, fingerprint, manifest_from_json, man
 from accord.data._names import printable
 from accord.data._open import LAYOUTS, read_images, read_table
 from accord.data._peek import encode_jpeg, loose_images, shorter_sides
-from accord.data._sampling import PKBatches, TrainingBatches, generator_for
+from accord.data._sampling import BatchPlan, PKBatches, TrainingBatches, generator_for
 from accord.data._scan import BUILTIN, builtin, scan
 from accord.data._split import check_leaks, default_folds, fold_classes, split_classes
 from accord.data._table import ImageTable
@@ -23,6 +23,7 @@ __all__ = [
     "LAYOUTS",
     "Augment",
     "AugmentOptions",
+    "BatchPlan",
     "ClassMap",
     "ClassTable",
     "FacePairs",

@@ -2,6 +2,7 @@
 
 from hashlib import blake2b
 from math import gcd
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -118,10 +119,23 @@ class PKBatches:
         return torch.cat([*whole, members[kept[1][place]]])
 
 
+@runtime_checkable
+class BatchPlan(Protocol):
+    """Which rows make the batch of a step; steps may be asked for in any order."""
+
+    def __len__(self) -> int:
+        """Steps per epoch."""
+        ...
+
+    def rows(self, step: int) -> Int[Tensor, " row"]:
+        """The rows of one step."""
+        ...
+
+
 class TrainingBatches:
     """What training eats: the augmented batch of a step, a pure function of the seed and the step's number."""
 
-    def __init__(self, table: ImageTable, plan: PKBatches, augment: Augment, *, seed: int) -> None:
+    def __init__(self, table: ImageTable, plan: BatchPlan, augment: Augment, *, seed: int) -> None:
         self.table, self.plan, self.augment, self.seed = table, plan, augment, seed
 
     def __len__(self) -> int:

@@ -20,6 +20,10 @@ from accord.recipes.tables import Wanted, first_line, json_column, pick, read_cs
 
 Source = str | Path | np.ndarray | Tensor | Sequence[Any]
 BROKEN = (OSError, ValueError, EOFError, RecursionError, csv.Error, zipfile.BadZipFile, zlib.error)
+NPY_SAYS = {  # where numpy's own words tell nobody what to do
+    "Python objects": "it holds Python objects, which are never unpickled; save numbers, or text: L.astype(str)",
+    "mmap length": "it is cut off, and holds fewer numbers than it says",
+}
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib")
 
 
@@ -72,7 +76,11 @@ def _npy(path: Path, name: str, wanted: Wanted) -> np.ndarray:
     if name:
         raise DataError(f"{wanted.what}: {path.name} holds one array; leave out ':{name}'.")
     # copy on write: torch warns of memory it may not write to, and nobody writes
-    array: np.ndarray = np.lib.format.open_memmap(path, mode="c")
+    try:
+        array: np.ndarray = np.lib.format.open_memmap(path, mode="c")
+    except ValueError as error:
+        why = next((told for words, told in NPY_SAYS.items() if words in str(error)), "")
+        raise DataError(f"{wanted.what}: {path.name} can't be read: {why}.") if why else error from None
     return array
 
 

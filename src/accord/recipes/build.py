@@ -8,7 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from accord.data import Augment, AugmentOptions, ClassMap, ImageTable, PKBatches, TrainingBatches
+from accord.data import (
+    Augment,
+    AugmentOptions,
+    BatchPlan,
+    ClassMap,
+    HardClassBatches,
+    ImageTable,
+    PKBatches,
+    TrainingBatches,
+)
 from accord.ensembles import Ensemble, FixedWeights
 from accord.errors import UnknownNameError, UsageError
 from accord.losses import CrossBatchMemory, Mined, ProxyStore
@@ -133,14 +142,22 @@ def build_optimizer(config: RunConfig, embedder: Embedder, objective: nn.Module)
     return torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=True)
 
 
-def build_batches(config: RunConfig, table: ImageTable) -> tuple[PKBatches, TrainingBatches]:
+def build_batches(config: RunConfig, table: ImageTable) -> tuple[BatchPlan, TrainingBatches]:
     """The plan of class-balanced batches, and the batches themselves with augmentation."""
-    plan = PKBatches(
-        table.labels,
-        classes_per_batch=config.training.classes_per_batch or 2,
-        per_class=config.training.per_class,
-        seed=config.training.seed,
-    )
+    training = config.training
+    classes, each = training.classes_per_batch or 2, training.per_class
+    plan: BatchPlan
+    if training.hard_classes:
+        plan = HardClassBatches(
+            table.labels,
+            classes_per_batch=classes,
+            per_class=each,
+            seed=training.seed,
+            pool=training.hard_pool,
+            share=training.hard_share,
+        )
+    else:
+        plan = PKBatches(table.labels, classes_per_batch=classes, per_class=each, seed=training.seed)
     options = config.augment
     augment = Augment(
         AugmentOptions(

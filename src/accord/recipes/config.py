@@ -99,6 +99,15 @@ class TrainingConfig(Section):
     minutes: Positive = Field(10.0, description="cap of the estimated training time when `epochs` is null")
     classes_per_batch: Annotated[int, Field(ge=2)] | None = None
     per_class: Annotated[int, Field(ge=2)] = Field(4, description="images of each class in a batch")
+    hard_classes: bool = Field(
+        False, description="put classes into a batch that are taken for each other, by a table that is made anew"
+    )
+    hard_pool: Whole | None = Field(
+        None, description="hard classes are chosen from so many drawn at random; null: ten times a batch's"
+    )
+    hard_share: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        0.1, description="share of the training time that embedding for the table may take"
+    )
     seed: Seed = Field(0, description="seed of heads, proxies, order and augmentation")
     rates: RateConfig = RateConfig()
     weight_decay: NotNegative = 1e-4

@@ -15,6 +15,7 @@ from accord.evaluation import FEW_CLASSES, class_bootstrap, class_t_interval
 from accord.recipes.arrays import Source
 from accord.recipes.evaluate import environment, peak_memory_bytes
 from accord.recipes.measure import Judging, measure
+from accord.recipes.pair_list import read_pair_table
 from accord.recipes.protocols import Protocol, find_protocol
 from accord.recipes.vectors import Judged, Sources, read_vectors
 from accord.recipes.watch import Silence, Watch
@@ -55,7 +56,8 @@ def judge_vectors(
     Every source is an array, a tensor, a list or a file (.npy, .npz, .safetensors, .parquet, .csv, .json, and .txt for
     labels; `FILE:NAME` picks one of several arrays or columns). A .npy file is mapped into memory, so that a gallery
     may be larger than that. Nothing is unpickled. Labels and groups may be whole numbers or text; ids, too, and say
-    which items are the same, so that none finds itself.
+    which items are the same, so that none finds itself; `how.pairs`, a .csv with the columns first, second, same and
+    perhaps fold, names items by them.
 
         judge_vectors("E.npy", "L.npy", how=Judging(metrics=["recall@1", "map@r"])).report["metrics"]
     """
@@ -64,7 +66,10 @@ def judge_vectors(
     watch.say("reading the vectors")
     judged = read_vectors(Sources(embeddings, labels, ids, groups), queries)
     facts = {"vectors": _facts(judged, embeddings, query_embeddings)}
-    return judge(judged, how or Judging(), title=title or _title(embeddings), facts=facts, watch=watch)
+    how = how or Judging()
+    if how.pairs is not None:
+        judged = judged._replace(pairs=read_pair_table(Path(how.pairs), _ids_by_name(judged), "ids"))
+    return judge(judged, how, title=title or _title(embeddings), facts=facts, watch=watch)
 
 
 def judge(judged: Judged, how: Judging, *, title: str, facts: Json, watch: Watch) -> Judgement:
@@ -95,6 +100,8 @@ def judge(judged: Judged, how: Judging, *, title: str, facts: Json, watch: Watch
 
 def by_protocol(how: Judging, judged: Judged) -> tuple[Judging, Protocol | None]:
     """The rules with those of the protocol in them; what a protocol rules may not be given beside it."""
+    if how.clusters is False and how.nmi_seeds is not None:
+        raise UsageError("nmi_seeds are runs of k-means, and clusters are left out; leave out one of the two.")
     if how.protocol is None:
         return how, None
     protocol = find_protocol(how.protocol)
@@ -133,7 +140,9 @@ def _known(bounds: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, 
 def _notes(evaluation: Evaluation, protocol: Protocol | None) -> list[str]:
     classes = len(torch.unique(evaluation.query_labels))
     notes = list(protocol.deviations) if protocol else []
-    if classes < FEW_CLASSES:
+    if classes == 1:
+        notes.append("Only one class was asked for: there are no intervals, since one says nothing of others.")
+    elif classes < FEW_CLASSES:
         notes.append(f"Only {classes} classes were asked for: the intervals are wide, and rest on few classes.")
     return notes
 
@@ -148,6 +157,12 @@ def _queries(
     if named:
         raise UsageError(f"Queries need embeddings and labels of their own, but only {', '.join(named)} came.")
     return None
+
+
+def _ids_by_name(judged: Judged) -> dict[str, int]:
+    """What each item of the gallery is called in a list of pairs: its id, as it was given."""
+    ids = judged.gallery.labelled.ids.tolist()
+    return {judged.item_names.get(item, str(item)): item for item in ids}
 
 
 def _title(embeddings: Source) -> str:

@@ -8,6 +8,7 @@ from accord.recipes.asked import asked_of
 from accord.recipes.judge import Judgement, judge
 from accord.recipes.ledger import open_test_set
 from accord.recipes.measure import Judging
+from accord.recipes.pair_list import pairs_of_run
 from accord.recipes.per_query import config_fingerprint, test_set
 from accord.recipes.watch import Silence, Watch
 from accord.reports import write_json, write_per_query
@@ -22,11 +23,13 @@ def judge_run(
 ) -> Judgement:
     """Judge a finished run's unseen classes by other rules or by a published protocol, from its index.
 
-    This opens the test set like any other evaluation, and its ledger is told.
+    This opens the test set like any other evaluation, and its ledger is told. A list of pairs (`how.pairs`) is LFW's
+    `pairs.txt` or a .csv that names images by their path in the data set; pairs with trained classes are left out.
     """
-    watch = watch or Silence()
+    watch, how = watch or Silence(), how or Judging()
     run = RunFolder.open(Path(path))
     config, manifest = load_config(run), load_data(run)
+    pairs = None if how.pairs is None else pairs_of_run(Path(how.pairs), manifest)
     embedder = load_embedder(run, allow_imports=allow_imports)
     labelled = load_index(run, embedder).labelled
     judged = asked_of(labelled, manifest)
@@ -43,8 +46,8 @@ def judge_run(
         "test_set": opening.as_json(),
         "images": {"size": size, "embedding": embedder.dim, "backbone": config.model.backbone},
     }
-    judged = judged._replace(notes=(*judged.notes, *opening.notes))
-    return judge(judged, how or Judging(), title=f"{run.path.name} on {manifest.name}", facts=facts, watch=watch)
+    judged = judged._replace(notes=(*judged.notes, *opening.notes), pairs=pairs)
+    return judge(judged, how, title=f"{run.path.name} on {manifest.name}", facts=facts, watch=watch)
 
 
 def write_judgement(judged: Judgement, *, out: Path | None = None, per_query: Path | None = None) -> None:

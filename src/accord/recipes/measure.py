@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from accord.checks import check_count
 from accord.errors import UsageError
 from accord.evaluation import METRICS, evaluate, space_scores, verify_all
+from accord.recipes.pair_list import judge_pairs
 from accord.recipes.re_ranking import LISTED, NOTE, re_ranked
 from accord.recipes.vectors import Judged, Vectors
 from accord.recipes.watch import Watch
@@ -37,6 +39,7 @@ class Judging:
     sample_queries: int | None = None
     allow_nonfinite: bool = False
     verification: bool = False
+    pairs: Path | str | None = None
     space: bool = False
     rerank: str = "none"
     rerank_k: int | None = None
@@ -65,6 +68,8 @@ def measure(judged: Judged, how: Judging, watch: Watch) -> Measured:
         evaluation = _plain(judged, how, seeds, watch)
     if how.verification:
         facts["verification"] = _verification(judged, how, watch)
+    if judged.pairs is not None:
+        facts["pairs"] = judge_pairs(_one_set(judged, how, "pairs"), judged.pairs)
     if how.space:
         facts["space"] = _space(judged, how, watch)
     return Measured(evaluation, _protocol(judged, how, seeds), tuple(notes), facts)
@@ -152,13 +157,10 @@ def _plan(gallery: Vectors, queries: Vectors | None, seeds: int) -> str:
 
 def _verification(judged: Judged, how: Judging, watch: Watch) -> Json:
     """Every pair of the gallery: same class, or not?"""
-    if judged.queries is not None:
-        raise UsageError("verification judges all pairs of one set; leave out the queries.")
-    if how.exclude not in (None, "self"):
-        raise UsageError("verification judges all pairs alike; leave out exclude.")
-    items = len(judged.gallery.labelled.ids)
+    labelled = _one_set(judged, how, "verification")
+    items = len(labelled.ids)
     watch.say(f"comparing {items * (items - 1) // 2:,} pairs")
-    found = verify_all(judged.gallery.labelled)
+    found = verify_all(labelled)
     return {
         **found.metrics,
         "eer_threshold": found.eer_threshold,
@@ -166,6 +168,15 @@ def _verification(judged: Judged, how: Judging, watch: Watch) -> Json:
         "best_accuracy": found.best_accuracy,
         "notes": list(found.notes),
     }
+
+
+def _one_set(judged: Judged, how: Judging, what: str) -> Labelled:
+    """The items that pairs are made of; groups and a second set have no meaning for them."""
+    if judged.queries is not None:
+        raise UsageError(f"{what} judges all pairs of one set; leave out the queries.")
+    if how.exclude not in (None, "self"):
+        raise UsageError(f"{what} judges all pairs alike; leave out exclude.")
+    return judged.gallery.labelled
 
 
 def _space(judged: Judged, how: Judging, watch: Watch) -> Json:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import torch
 
+from accord.checks import check_count
 from accord.errors import UnknownNameError, UsageError
 from accord.evaluation import database_augmentation, evaluate, evaluate_lists, k_reciprocal, query_expansion
 from accord.types import Evaluation, Json, Labelled
@@ -33,7 +34,8 @@ def re_ranked(
     """
     if name not in NEIGHBOURS:
         raise UnknownNameError("re-ranking", name, NAMES)
-    asking, taken = gallery if queries is None else queries, k or NEIGHBOURS[name]
+    asking, taken = gallery if queries is None else queries, NEIGHBOURS[name] if k is None else k
+    check_count("judge", "rerank_k", taken)
     plain = evaluate(gallery, queries=queries, metrics=metrics, knn=knn, clusters=False)
     if name == "query_expansion":
         moved = query_expansion(asking, gallery, k=taken)

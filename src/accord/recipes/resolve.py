@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from accord.errors import UnknownNameError, UsageError
-from accord.recipes.config import DataConfig, ModelConfig, RunConfig
+from accord.recipes.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from accord.recipes.named import RECIPES
 
 _WANTED = {
@@ -99,6 +99,12 @@ def _refuse_idle(config: RunConfig) -> None:
         raise UsageError("model.hidden: a linear head has no hidden layer. Add model.head=mlp, or leave it out.")
     if config.training.steps is not None and config.training.epochs is not None:
         raise UsageError("training.steps: training.epochs says how long, too. Give one of them.")
+    training, usual = config.training, TrainingConfig()
+    for key in ("hard_pool", "hard_share"):
+        if not training.hard_classes and getattr(training, key) != getattr(usual, key):
+            raise UsageError(
+                f"training.{key}: only used where training.hard_classes is true. Set that, or leave it out."
+            )
     if config.data.folds is not None and config.data.fold is None:
         raise UsageError("data.folds: say which fold is held out (data.fold, from 0), or leave it out.")
     if config.data.fold is not None and config.data.validation != DataConfig().validation:

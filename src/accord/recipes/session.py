@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from accord.data import ImageTable, PKBatches, TrainingBatches, fingerprint
+from accord.data import BatchPlan, HardClassBatches, ImageTable, TrainingBatches, fingerprint
 from accord.ensembles import Ensemble, test_weights
 from accord.evaluation import evaluate
-from accord.models import Embedder
-from accord.recipes.artifacts import embed_items
+from accord.models import Embedder, embed
+from accord.recipes.artifacts import EMBED_BATCH, embed_items
 from accord.recipes.build import (
     build_batches,
     build_embedder,
@@ -27,9 +27,10 @@ from accord.recipes.device import pick_device
 from accord.recipes.watch import Watch
 from accord.runs import RunFolder
 from accord.training import collapse, restore, spread, training_state
-from accord.types import Json, Manifest
+from accord.types import Batch, Json, Manifest
 
 OVERSIZE = 1.15
+MINED = "mined."  # before the names of what is saved of the class table
 
 
 @dataclass
@@ -43,8 +44,8 @@ class Session:
     objective: nn.Module
     optimizer: torch.optim.AdamW
     table: ImageTable
-    plan: PKBatches
-    batches: TrainingBatches
+    plan: BatchPlan
+    images: TrainingBatches
     best: dict[str, float]
     seconds_before: float = 0.0
     begin: float = field(default_factory=time.perf_counter)
@@ -60,6 +61,14 @@ class Session:
         assert self.config.training.epochs is not None, "epochs are chosen before the session starts"
         return max(1, round(self.config.training.epochs * len(self.plan)))
 
+    def batches(self, step: int) -> Batch:
+        """The batch of one step; where classes are mined and their table is due, it is made anew first."""
+        if isinstance(self.plan, HardClassBatches) and self.plan.due(step):
+            rows = self.plan.examples(step)
+            looked = embed(self.deployed(), self.table.batches(EMBED_BATCH, rows.flatten()), device=self.device)
+            self.plan.learn(step, looked.embeddings.view(*rows.shape, -1))
+        return self.images(step)
+
     def save(self, run: RunFolder, *, step: int) -> None:
         """Save everything needed to go on bit-equal after `step` steps."""
         extra: Json = {
@@ -69,12 +78,18 @@ class Session:
             "config": self.config.model_dump(mode="json"),
         }
         tensors, facts = training_state(self.embedder, self.objective, self.optimizer, step=step, extra=extra)
+        if isinstance(self.plan, HardClassBatches):
+            tensors = {**tensors, **{MINED + name: tensor for name, tensor in self.plan.state().items()}}
         run.save_state(tensors, facts)
 
     def restore(self, tensors: Mapping[str, Tensor], facts: Json) -> int:
         """Go back to a saved state; return the next step."""
         self.best, self.seconds_before = dict(facts["extra"]["best"]), float(facts["extra"].get("seconds", 0.0))
-        return restore(self.embedder, self.objective, self.optimizer, tensors, facts)
+        mined = {name: tensor for name, tensor in tensors.items() if name.startswith(MINED)}
+        if isinstance(self.plan, HardClassBatches):
+            self.plan.restore({name.removeprefix(MINED): tensor for name, tensor in mined.items()})
+        rest = {name: tensor for name, tensor in tensors.items() if name not in mined}
+        return restore(self.embedder, self.objective, self.optimizer, rest, facts)
 
     def deployed(self) -> Embedder:
         """The Embedder as it would be used now, with the head weights that the objective has now."""
@@ -110,9 +125,9 @@ def open_session(config: RunConfig, manifest: Manifest) -> Session:
     table = ImageTable(train, preprocessing_of(config), oversize=OVERSIZE)
     embedder = build_embedder(config).to(device)
     objective = build_objective(config, classes=len(train.classes)).to(device)
-    plan, batches = build_batches(config, table)
+    plan, images = build_batches(config, table)
     optimizer = build_optimizer(config, embedder, objective)
-    return Session(config, manifest, device, embedder, objective, optimizer, table, plan, batches, {})
+    return Session(config, manifest, device, embedder, objective, optimizer, table, plan, images, {})
 
 
 def seconds_per_step(session: Session) -> float:

@@ -11,6 +11,7 @@ from accord.data import printable
 from accord.errors import DataError
 from accord.recipes.arrays import Source, open_array
 from accord.recipes.columns import number, read_column
+from accord.recipes.pair_list import PairList
 from accord.recipes.tables import Wanted
 from accord.types import Labelled
 
@@ -42,7 +43,8 @@ class Vectors(NamedTuple):
 class Judged(NamedTuple):
     """What is judged: `labels` and `groups` index `class_names` and `group_names`.
 
-    `item_names` says what an id was called where the ids were text; empty where they are numbers.
+    `item_names` says what an id was called where the ids were text; empty where they are numbers. `pairs` is a list to
+    judge beside the rest.
     """
 
     gallery: Vectors
@@ -51,6 +53,7 @@ class Judged(NamedTuple):
     group_names: tuple[str, ...]
     item_names: Mapping[int, str]
     notes: tuple[str, ...]
+    pairs: PairList | None = None
 
 
 def read_vectors(gallery: Sources, queries: Sources | None = None) -> Judged:
