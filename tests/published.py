@@ -145,6 +145,25 @@ def lfw(*, lists: bool = True) -> Files:
     return files
 
 
+def lfw_ten_folds() -> Files:
+    """The same with a pairs.txt of ten folds of 2 + 2 pairs; two pairs of the last one show trained people."""
+    train, test = ([f"{side}_{name}" for name in "ABCDEFGHIJ"] for side in ("Known", "New"))
+    files = {
+        f"lfw/{name}/{name}_{n:04d}.jpg": picture(50 * place + n)
+        for place, name in enumerate([*train, *test])
+        for n in range(1, 5)
+    }
+    lines = []
+    for fold in range(10):
+        one, other = test[fold], test[(fold + 3) % 10]
+        lines += [f"{one}\t1\t2", f"{one}\t3\t4" if fold < 9 else f"{train[0]}\t1\t2"]
+        lines += [f"{one}\t1\t{other}\t3", f"{one}\t2\t{other if fold < 9 else train[1]}\t4"]
+    files["pairs.txt"] = text("10\t2", *lines)
+    files["peopleDevTrain.txt"] = text("10", *(f"{name}\t4" for name in train))
+    files["peopleDevTest.txt"] = text("10", *(f"{name}\t4" for name in test))
+    return files
+
+
 def flowers() -> Files:
     """jpg/image_00001.jpg …, imagelabels.mat and setid.mat."""
     labels = [kind for kind in (1, 2, 50, 51, 52, 53, 102) for _ in range(2)]

@@ -74,7 +74,7 @@ def check_finite(who: str, name: str, tensor: Tensor, ids: Tensor | Sequence[obj
     raise NumericError(
         f"{who}: {name} must be finite, but {len(rows)} of {len(table)} rows are not: {', '.join(named)}{more}.\n"
         f"  {name}: {describe(tensor)}\n"
-        "Look at these items, or lower the learning rate."
+        "Look at these items; in training, lower the learning rate."
     )
 
 

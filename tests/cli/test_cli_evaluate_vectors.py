@@ -47,6 +47,25 @@ def test_prints_the_keys_of_a_report_as_json(accord, here: Path) -> None:
     assert any("Only 12 classes" in note for note in report["notes"])
 
 
+def test_a_runs_vectors_in_files_give_its_report_key_by_key(accord, here: Path, tiny_run: Path) -> None:
+    from accord.recipes.artifacts import load_data, load_embedder, load_index
+    from accord.runs import RunFolder
+
+    run = RunFolder.open(tiny_run)
+    labelled, unseen = load_index(run, load_embedder(run)).labelled, load_data(run).only("test").items
+    rows = [labelled.ids.tolist().index(item.id) for item in unseen]
+    np.save("E.npy", labelled.embeddings[rows].numpy())
+    np.save("I.npy", labelled.ids[rows].numpy())
+    Path("L.txt").write_text("".join(f"{item.label}\n" for item in unseen))
+    words = ("--embeddings", "E.npy", "--labels", "L.txt", "--ids", "I.npy", "--nmi-seeds", "2")
+    found, report = json.loads(accord("evaluate", *words, "--json").out), run.read_json("report.json")
+    for key in ("schema_version", "metrics", "counts", "chance", "optimistic", "per_class", "environment"):
+        assert found[key] == report[key]
+    assert found["protocol"].items() >= report["protocol"].items()
+    assert found["intervals"].items() >= report["intervals"].items()
+    assert {"accord_version", "created", "title", "notes", "seconds", "peak_memory_bytes"} <= set(found) & set(report)
+
+
 def test_the_engine_gives_the_same_figures(accord, here: Path) -> None:
     from accord.evaluation import evaluate
     from accord.types import Labelled
@@ -187,7 +206,7 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], int, str]] = {
         lambda: np.save("L.npy", np.asarray([{}] * ROWS), allow_pickle=True),
         (),
         3,
-        "L.npy can't be read",
+        "L.npy can't be read: it holds Python objects, which are never unpickled",
     ),
     "an empty query set": (
         _save(QE=E[:0], QL=L[:0]),
@@ -237,6 +256,25 @@ BAD: dict[str, tuple[Callable[[], None], tuple[str, ...], int, str]] = {
         ("--rerank", "query_expansion", "--rerank-k", "999"),
         3,
         "lower k",
+    ),
+    "re-ranking by nobody": (
+        lambda: None,
+        ("--rerank", "query_expansion", "--rerank-k", "0"),
+        2,
+        "rerank_k must be a whole number of at least 1",
+    ),
+    "a figure of clusters as a metric": (lambda: None, ("--metrics", "nmi"), 2, "nmi comes with clusters"),
+    "runs of k-means without clusters": (
+        lambda: None,
+        ("--no-clusters", "--nmi-seeds", "3"),
+        2,
+        "leave out one of the two",
+    ),
+    "a file cut off": (
+        lambda: Path("E.npy").write_bytes(Path("E.npy").read_bytes()[:900]) and None,
+        (),
+        3,
+        "E.npy can't be read: it is cut off",
     ),
     "k for no re-ranking": (lambda: None, ("--rerank-k", "5"), 2, "rerank_k is how many neighbours"),
     "re-ranked clusters": (lambda: None, ("--rerank", "query_expansion", "--clusters"), 2, "knows nothing of clusters"),

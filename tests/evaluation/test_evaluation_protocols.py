@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accord.errors import BatchError, NumericError, UnknownNameError, UsageError
-from accord.evaluation import evaluate, merge, merge_labelled
+from accord.evaluation import _ranking, evaluate, merge, merge_labelled
 from accord.types import Labelled
 from conformance import without_shape_checks
 
@@ -344,3 +344,23 @@ def test_k_beyond_the_gallery_gives_no_wrong_number(seed, k):
         assert found.metrics[f"recall@{k}"] == 1
         assert any("can't miss" in note for note in found.notes)
         assert found.metrics[f"precision@{k}"] == pytest.approx(found.chance[f"precision@{k}"])
+
+
+def test_counting_is_exact_where_all_tie_and_where_products_are_coarse(monkeypatch):
+    constant = Labelled(torch.ones(60, 8), torch.arange(60) % 3, torch.arange(60))
+    found = evaluate(constant, metrics=("mrr",), clusters=False)
+    assert found.per_query["mrr"].tolist() == [1 / 41] * 60
+    assert found.aside["optimistic/mrr"].tolist() == [1.0] * 60
+    items = items_of(9, 300, 60)
+    expected = evaluate(items, metrics=("mrr",), clusters=False).per_query["mrr"]
+    monkeypatch.setattr(_ranking, "quick_inner", lambda q, k: (q.bfloat16() @ k.bfloat16().T).float())
+    assert torch.equal(evaluate(items, metrics=("mrr",), clusters=False).per_query["mrr"], expected)
+
+
+def test_products_that_serve_both_sides_find_what_others_find():
+    items = items_of(10, 6000, 1500, dim=8, dtype=torch.float32)
+    mirrored = evaluate(items, clusters=False, budget_bytes=2**22)
+    queries = Labelled(*(column.clone() for column in items))
+    swept = evaluate(items, queries=queries, clusters=False, budget_bytes=2**22)
+    for name, values in mirrored.per_query.items():
+        assert torch.equal(values, swept.per_query[name])

@@ -289,8 +289,12 @@ def test_refuses_what_makes_no_comparison(methods: dict[str, list[Path]], tmp_pa
         compare_runs(methods, metric="map@rr")
     with pytest.raises(UnknownNameError, match="Did you mean 'backbone'"):
         compare_runs(methods, allow=["backbones"])
-    with pytest.raises(UsageError, match="have seed 0"):
+    with pytest.raises(UsageError, match="is given 2 times"):
         compare_runs({"a": [methods["triplet"][0]] * 2, "b": methods["proxy_nca"]})
+    with pytest.raises(UsageError, match="is given 2 times"):
+        compare_runs({"a": methods["triplet"], "b": methods["triplet"][:1]})
+    with pytest.raises(UsageError, match="have seed 0"):
+        compare_runs({"a": [methods["triplet"][0], methods["proxy_nca"][0]], "b": methods["proxy_nca"][1:]})
     with pytest.raises(UsageError, match="draws"):
         compare_runs(methods, draws=1)
     with pytest.raises(ArtifactError, match="no run folder"):
@@ -321,3 +325,20 @@ def test_a_run_without_queries_is_refused(methods: dict[str, list[Path]], tmp_pa
         run.save_tensors("evaluation.safetensors", {name: values[:0] for name, values in tensors.items()}, facts)
     with pytest.raises(ArtifactError, match="no queries"):
         compare_runs({"a": [empty], "b": methods["proxy_nca"]})
+
+
+def test_a_group_of_several_methods_is_told(methods: dict[str, list[Path]]) -> None:
+    given = {"a": [methods["triplet"][0], methods["proxy_nca"][1]], "b": [methods["triplet"][2]]}
+    notes = compare_runs(given, draws=100)["notes"]
+    assert [note for note in notes if "not of one method" in note] == [
+        "The runs of a are not of one method: they differ in losses.0.type."
+    ]
+
+
+def test_an_option_that_a_run_is_too_old_to_know_is_no_difference(tmp_path: Path) -> None:
+    old, new = (make_run(tmp_path / name, scores(seed, 0.5)) for seed, name in enumerate("ab"))
+    with RunFolder.open(old) as run:
+        tensors, facts = run.load_tensors("evaluation.safetensors")
+        del facts["config"]["training"]["clip_norm"]
+        run.save_tensors("evaluation.safetensors", tensors, facts)
+    assert compare_runs({"a": [old], "b": [new]}, draws=100)["configurations"] == {}

@@ -226,6 +226,18 @@ def test_a_changed_study_is_refused_with_what_changed(bench: Bench) -> None:
     assert sum(bench.started().values()) == 6
 
 
+def test_a_study_goes_on_with_a_version_that_has_more_options(bench: Bench) -> None:
+    bench.run()
+    for path in (bench.out / "planned").rglob("*.json"):
+        config = json.loads(path.read_text())
+        del config["training"]["clip_norm"]
+        path.write_text(json.dumps(config))
+    assert bench.run()["counts"]["finished"] == 6
+    path.write_text(json.dumps({**config, "an_option_of_another_version": 1}))
+    with pytest.raises(UsageError, match="an_option_of_another_version: 1 → None"):
+        bench.run()
+
+
 def test_many_changes_are_told_in_short(bench: Bench) -> None:
     bench.study["seeds"] = 5
     bench.run()

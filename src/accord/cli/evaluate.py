@@ -64,6 +64,12 @@ def command(
     verification: bool = typer.Option(
         False, "--verification", help="Also judge every pair: same or different?", rich_help_panel=ASKING
     ),
+    pairs: Path | None = typer.Option(
+        None,
+        "--pairs",
+        help="Also judge this list: LFW's pairs.txt, or .csv with first,second,same[,fold].",
+        rich_help_panel=ASKING,
+    ),
     space: bool = typer.Option(
         False, "--space", help="Also hubness, uniformity, alignment, spectral decay.", rich_help_panel=ASKING
     ),
@@ -106,6 +112,7 @@ def command(
         "rerank": rerank,
         "rerank_k": rerank_k,
         "verification": verification or None,
+        "pairs": pairs,
         "space": space or None,
         "allow_nonfinite": allow_nonfinite or None,
     }

@@ -11,7 +11,8 @@ from accord.types import Json
 SHOWN_CLASSES = 5
 HEADED = ("queries", "gallery", "classes")
 SCORES = ("eer_threshold", "best_threshold")
-FRACTIONS = ("auc", "eer", "best_accuracy", "accuracy", "antihubs")
+LABELS = {"best_accuracy": "best accuracy (optimistic)"}
+FRACTIONS = ("auc", "eer", "best_accuracy", "accuracy", "standard_error", "antihubs")
 
 
 def show_judgement(report: Json) -> None:
@@ -19,7 +20,7 @@ def show_judgement(report: Json) -> None:
     counts, console = report["counts"], Console(highlight=False)
     head = ", ".join(f"{counts.get(name, 0):,} {word}" for name, word in zip(HEADED, WORDS, strict=True))
     _table(console, f"{report['title']}: {head}", judgement_rows(report))
-    for section in ("verification", "space"):
+    for section in ("verification", "pairs", "space"):
         _section(console, section, report.get(section) or {})
     _worst(console, report)
     said = [report["protocol"]["words"]]
@@ -47,7 +48,7 @@ def _section(console: Console, name: str, values: Json) -> None:
     """One row per figure; fractions in percent, everything else as the number it is."""
     rows = [
         {
-            "": key.replace("_", " "),
+            "": LABELS.get(key, key.replace("_", " ")),
             "value": percent(value) + " %" if key in FRACTIONS or key.startswith("tar@") else f"{value:.4g}",
         }
         for key, value in values.items()

@@ -3,6 +3,7 @@
 Everything here takes tensors and gives tensors or numbers; nothing is read, written or logged.
 """
 
+from accord.evaluation._approximate import evaluate_index, index_recall
 from accord.evaluation._beaten import verify_against
 from accord.evaluation._chance import chance_levels, random_map, random_map_at_r, random_mrr, random_recall
 from accord.evaluation._class_distances import ClassDistances, alignment, class_distances
@@ -73,12 +74,14 @@ __all__ = [
     "database_augmentation",
     "effective_rank",
     "evaluate",
+    "evaluate_index",
     "evaluate_lists",
     "expected_optimism",
     "holm",
     "hubness",
     "identify",
     "identify_draws",
+    "index_recall",
     "k_reciprocal",
     "kmeans",
     "merge",

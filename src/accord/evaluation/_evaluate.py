@@ -81,7 +81,7 @@ def evaluate(
         counts=counts,
         chance={name: mean(values) for name, values in levels.items()},
         optimistic={name: mean(values) for name, values in outcome.best.items() if name != "knn_accuracy"},
-        notes=notes(problem, rows, asked, counts),
+        notes=notes(problem, rows, asked, counts, _known(problem, copies)),
         confusions=_confused(problem, rows, outcome, confusions) if confusions else (),
         neighbours=outcome.neighbours,
         aside=_aside(levels, outcome),
@@ -148,6 +148,11 @@ def _copies(problem: Problem, duplicates: Tensor | None) -> tuple[Copies | None,
     if len(torch.unique(codes)) == len(codes) and not bool((right > 0).any()):
         return None, shared, different
     return Copies(asked, numbers, right, _speaks(problem, codes)), shared, different
+
+
+def _known(problem: Problem, copies: Copies | None) -> int:
+    """How many queries from elsewhere find their own embedding in their own class."""
+    return 0 if copies is None else int(((problem.own < 0) & (copies.right > 0)).sum())
 
 
 def _found(prints: Tensor, known: Tensor, numbers: Tensor) -> Tensor:

@@ -15,14 +15,20 @@ NOTE = "These are figures of given neighbour lists, not of embeddings: not compa
 
 
 def evaluate_lists(
-    neighbours: Neighbours, queries: Labelled, gallery: Labelled, *, ks: Sequence[int] = (1, 2, 4, 8)
+    neighbours: Neighbours,
+    queries: Labelled,
+    gallery: Labelled,
+    *,
+    ks: Sequence[int] = (1, 2, 4, 8),
+    allow_absent: bool = False,
 ) -> Evaluation:
     """Judge neighbour lists: `recall@k`, `map@r` and `r_precision` per query, as `evaluate` defines them.
 
     Row i of the lists belongs to query i. An item with the query's own id is skipped. Of items with equal scores the
     wrong ones count as first; what ties with the last item but is not in the list can't be seen. Queries without
     another item of their class in the gallery are left out and counted as `singletons`. `map@r` and `r_precision` are
-    left out, with a note, unless the lists are as long as the largest class asks for.
+    left out, with a note, unless the lists are as long as the largest class asks for. A list with absent neighbours
+    (id -1) is only as long as what it holds; with `allow_absent` a k may go beyond, and they count as misses.
 
     Raises BatchError for lists that do not fit the queries or name ids that are not in the gallery, and where no query
     has anything to find; UsageError for a k beyond the length of the lists.
@@ -32,8 +38,8 @@ def evaluate_lists(
     right, filled = _right(neighbours, queries, gallery)
     # a list may hold the query itself once, which is no neighbour
     length = int(filled.sum(dim=1).min()) if len(filled) else 0
-    _check_ks(ks, length)
-    relevant = _relevant(queries, gallery)
+    _check_ks(ks, right.shape[1] if allow_absent else length)
+    relevant = right_items(queries, gallery)
     asked = relevant > 0
     if not bool(asked.any()):
         raise BatchError("evaluate_lists: no query has another item of its class in the gallery.")
@@ -77,7 +83,7 @@ def _right(
     return right.gather(1, order), filled.gather(1, order)
 
 
-def _relevant(queries: Labelled, gallery: Labelled) -> Int[Tensor, " query"]:
+def right_items(queries: Labelled, gallery: Labelled) -> Int[Tensor, " query"]:
     """R: how many gallery items share the query's class, itself left out."""
     known, counts = torch.unique(gallery.labels, return_counts=True)
     place = places(queries.labels, known)

@@ -13,6 +13,7 @@ from accord.errors import UnknownNameError, UsageError
 METRICS = ("recall@1", "recall@2", "recall@4", "recall@8", "map@r", "r_precision", "knn_accuracy")
 CUT = ("recall", "precision", "map", "ndcg")
 PLAIN = ("map@r", "r_precision", "mrr", "knn_accuracy")
+CLUSTERED = ("nmi", "ami", "ari", "f1", "purity")
 
 
 class Wanted(NamedTuple):
@@ -43,8 +44,12 @@ def wanted(who: str, metrics: Sequence[str], knn: int) -> Wanted:
         family, _, k = str(name).partition("@")
         if name in PLAIN:
             continue
+        if name in CLUSTERED:
+            raise UsageError(
+                f"{who}: {name} comes with clusters, not with metrics; leave it out here and ask for clusters."
+            )
         if family not in CUT or not k.isascii() or not k.lstrip("-").isdigit():
-            raise UnknownNameError("metric", name, (*METRICS, *PLAIN, *(f"{kind}@10" for kind in CUT)))
+            raise UnknownNameError("metric", name, {*METRICS, *PLAIN, *(f"{kind}@10" for kind in CUT)})
         if not 1 <= int(k[:12]) <= MOST:
             raise UsageError(f"{who}: the k of {name} must be a whole number from 1 to {MOST:,}.")
         cuts.append((name, family, int(k)))

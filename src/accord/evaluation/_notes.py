@@ -11,13 +11,19 @@ from accord.evaluation._metrics import Wanted
 from accord.evaluation._protocol import Problem
 
 
-def notes(problem: Problem, rows: Int[Tensor, " query"], asked: Wanted, counts: Mapping[str, int]) -> tuple[str, ...]:
-    """Sentences on what was left out, what can't miss, and what is odd about the embeddings."""
+def notes(
+    problem: Problem, rows: Int[Tensor, " query"], asked: Wanted, counts: Mapping[str, int], known: int = 0
+) -> tuple[str, ...]:
+    """Sentences on what was left out, what can't miss, and what is odd about the embeddings.
+
+    `known` are the queries with an embedding of the gallery, of their own class, under another id.
+    """
     least, most = int(problem.searched[rows].min()), int(problem.searched[rows].max())
     others = f"{most}" if least == most else f"{least} to {most}"
     trivial = [name for name, family, k in asked.cuts if family == "recall" and k >= least]
     short = [name for name, family, k in asked.cuts if family != "recall" and k > least]
     without, nonfinite = counts["queries_without_match"], counts["nonfinite"]
+    again = _again(problem)
     alone = problem.within and problem.keys is None
     said = {
         "The embeddings have collapsed: they lie on one line, or are fewer than the classes.": counts["collapsed"],
@@ -31,9 +37,9 @@ def notes(problem: Problem, rows: Int[Tensor, " query"], asked: Wanted, counts: 
         and asked.knn > least,
         f"{nonfinite} rows are zero or not finite: they are never found and counted against every query; "
         "`optimistic` leaves them out.": nonfinite,
-        "The queries are the gallery under other ids, so each of them finds itself: give them the same ids.": _again(
-            problem
-        ),
+        "The queries are the gallery under other ids, so each of them finds itself: give them the same ids.": again,
+        f"{known} queries find their own embedding in the gallery, under another id: if they are the same items, give "
+        "them the same ids.": known and not again,
     }
     return tuple(sentence for sentence, applies in said.items() if applies)
 

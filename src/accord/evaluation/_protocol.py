@@ -89,7 +89,7 @@ def pose(
     query_classes, classes = _numbered(asked.labels, gallery.labels)
     if len(torch.unique(classes)) < 2:
         raise BatchError(
-            f"{who}: there must be at least two classes, but there are {len(torch.unique(classes))}.\n"
+            f"{who}: there must be at least two classes, but there is only one.\n"
             "With one class every answer is right; evaluate more classes together."
         )
     keys = _keys(who, exclude, asked, gallery, groups, query_groups, query_classes, classes)

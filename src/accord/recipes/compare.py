@@ -26,6 +26,7 @@ from accord.recipes.comparable import (
 )
 from accord.recipes.contest import ENOUGH_SEEDS, figures, pack
 from accord.recipes.per_query import PER_QUERY, load_per_query, test_set
+from accord.recipes.resolve import filled
 from accord.recipes.watch import Silence, Watch
 from accord.runs import RunFolder
 from accord.types import Json
@@ -125,6 +126,7 @@ def _unlike(raw: Json, metric: str) -> tuple[list[Json], dict[str, dict[str, Any
 def _gather(methods: Mapping[str, Sequence[Path | str]], metric: str, tuning: Mapping[str, int], watch: Watch) -> Json:
     """The scores of all runs that ended, sorted by the places of the queries, and those that did not."""
     raw: Json = {"galleries": {}, "runs": [], "failed": []}
+    _refuse_twice(methods)
     total, done = sum(map(len, methods.values())), 0
     for method, paths in methods.items():
         for path in paths:
@@ -139,12 +141,20 @@ def _gather(methods: Mapping[str, Sequence[Path | str]], metric: str, tuning: Ma
     return raw
 
 
+def _refuse_twice(methods: Mapping[str, Sequence[Path | str]]) -> None:
+    """A run says nothing against itself, and is no second seed."""
+    counts = Counter(Path(path).resolve() for paths in methods.values() for path in paths)
+    if twice := [path for path, count in counts.items() if count > 1 and len(methods) > 1]:
+        raise UsageError(f"compare: {twice[0].name} is given {counts[twice[0]]} times; give each run once.")
+
+
 def _add(raw: Json, run: RunFolder, method: str, metric: str, tuning: Mapping[str, int]) -> None:
     found = load_per_query(run)
     if metric not in found.trained:
         raise UnknownNameError("metric with a value for each query", metric, found.trained)
     order = found.places.argsort()
     facts = {**found.facts, "tuning": tuning.get(method, found.facts["tuning"])}
+    facts["config"] = filled(facts["config"])  # an option that one run is too old to know is no difference
     names, gallery = facts.pop("class_names"), facts["gallery"]["fingerprint"]
     about = {
         **facts["gallery"],
@@ -228,10 +238,24 @@ def _notes(raw: Json, results: Json, found: Sequence[Json]) -> list[str]:
             )
     looks = [run["facts"].get("test_set", {}).get("models") or 0 for run in raw["runs"]]
     if max(looks) > len(raw["runs"]):
-        notes.append(f"The test set had been judged {max(looks)} different models when the last of these runs ended.")
+        notes.append(f"The test set had judged {max(looks)} different models when the last of these runs ended.")
+    notes += _mixed(raw)
     if any(not pair["paired"] for gallery in results["galleries"] for pair in gallery["differences"]):
         notes.append("Where two methods don't have the same seeds, their seeds are drawn independently.")
     return notes
+
+
+def _mixed(raw: Json) -> list[str]:
+    """Methods whose runs differ in more than seeds, which nobody but whoever grouped them can know to be one."""
+    runs: dict[tuple[str, str], dict[str, Json]] = {}
+    for place, run in enumerate(raw["runs"]):
+        runs.setdefault((run["method"], run["gallery"]), {})[str(place)] = run["facts"]["config"]
+    told = {method: configuration_differences(configs) for (method, _), configs in runs.items()}
+    return [
+        f"The runs of {method} are not of one method: they differ in {', '.join(list(keys)[:5])}."
+        for method, keys in told.items()
+        if keys
+    ]
 
 
 def _unequal(told: Any, found: Any, place: str) -> list[str]:

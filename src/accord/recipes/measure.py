@@ -69,7 +69,8 @@ def measure(judged: Judged, how: Judging, watch: Watch) -> Measured:
     if how.verification:
         facts["verification"] = _verification(judged, how, watch)
     if judged.pairs is not None:
-        facts["pairs"] = judge_pairs(_one_set(judged, how, "pairs"), judged.pairs)
+        watch.say(f"judging {len(judged.pairs.same):,} pairs")
+        facts["pairs"] = judge_pairs(_one_set(judged, how, "--pairs"), judged.pairs)
     if how.space:
         facts["space"] = _space(judged, how, watch)
     return Measured(evaluation, _protocol(judged, how, seeds), tuple(notes), facts)

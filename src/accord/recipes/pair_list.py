@@ -78,7 +78,7 @@ def judge_pairs(labelled: Labelled, pairs: PairList) -> Json:
     if found.fold_accuracy is None:
         notes.append("Without two folds there is no accuracy whose threshold was chosen on other pairs.")
     if wrong := _against_labels(labelled, pairs):
-        notes.append(f"{wrong:,} pairs say something else than the labels of their items.")
+        notes.append(f"Pairs that say something else than the labels of their items: {wrong:,}.")
     return told | {
         **{name: value for name, value in found.metrics.items() if name != "accuracy"},
         "eer_threshold": found.eer_threshold,
@@ -102,7 +102,7 @@ def _unseen(pairs: PairList, unseen: Collection[int]) -> PairList:
     if not kept.any():
         raise DataError(
             "pairs: every pair shows a class the run was trained or validated on; nothing is left to judge.\n"
-            "  Train with these people held out: peopleDevTrain.txt and peopleDevTest.txt beside the images, or a split."
+            "  Train with them held out: peopleDevTrain.txt and peopleDevTest.txt beside the images, or a split."
         )
     fold = None if pairs.fold is None else _folds(pairs.fold[kept])
     note = (
@@ -166,7 +166,7 @@ def _fold_numbers(rows: list[tuple[str, dict[str, str]]]) -> Tensor | None:
 
 def _folds(numbers: Tensor | None) -> Tensor | None:
     """The folds of pairs; None where there is just one, which leaves no others to choose a threshold on."""
-    return None if numbers is None or len(numbers.unique()) < 2 else numbers
+    return None if numbers is None or len(torch.unique(numbers)) < 2 else numbers
 
 
 def _against_labels(labelled: Labelled, pairs: PairList) -> int:

@@ -88,6 +88,17 @@ def validate(raw: Mapping[str, Any]) -> RunConfig:
     return config
 
 
+def filled(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration that was saved, with the usual value of options that are younger than it.
+
+    One that does not fit any more is left as it is.
+    """
+    try:
+        return validate(raw).model_dump(mode="json")
+    except UsageError:
+        return dict(raw)
+
+
 def _refuse_idle(config: RunConfig) -> None:
     """Refuse options that would have no effect: whoever gave them expects one."""
     alone = len(config.losses) == 1

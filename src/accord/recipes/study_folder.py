@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from accord.errors import ArtifactError, UsageError
-from accord.recipes.resolve import flat
+from accord.recipes.resolve import filled, flat
 from accord.recipes.study_config import StudyConfig
 from accord.recipes.study_plan import Job
 from accord.recipes.study_schedule import BEGUN, FAILED, FINISHED, Outcome
@@ -100,7 +100,7 @@ class StudyFolder:
 
 
 def _changes(before: Mapping[str, Any], job: Job) -> list[str]:
-    was, now = flat(dict(before)), flat(job.config.model_dump(mode="json"))
+    was, now = flat(filled(before)), flat(job.config.model_dump(mode="json"))
     keys = sorted(key for key in was.keys() | now.keys() if was.get(key) != now.get(key))
     return [f"{key}: {was.get(key)!r} → {now.get(key)!r}" for key in keys if key != "training.device"]
 

@@ -13,7 +13,14 @@ HEADLINE_METRICS = {
 }
 
 
-OTHER_METRICS = {"mrr": "MRR", "ami": "AMI", "ari": "ARI", "f1": "F1", "purity": "Purity"}
+OTHER_METRICS = {
+    "mrr": "MRR",
+    "ami": "AMI",
+    "ari": "ARI",
+    "f1": "F1",
+    "purity": "Purity",
+    "without_duplicates_recall@1": "Recall@1 without copies",
+}
 AT_K = {"recall": "Recall", "precision": "Precision", "map": "MAP", "ndcg": "nDCG"}
 
 
