@@ -65,6 +65,9 @@ def test_comes_out_again_to_the_last_digit_through_its_file(document: Any) -> No
         (("settings", "seed"), 1, "interval"),
         (("settings", "bar_points"), 50.0, "verdict"),
         (("notes",), ["all is well"], "notes"),
+        (("settings", "metric"), "recall@1", "input_sha256"),
+        (("raw", "runs", 0, "seed"), 7, "input_sha256"),
+        (("raw", "runs", 0, "facts", "accord_version"), "9", "input_sha256"),
     ],
 )
 def test_says_which_figure_was_changed(document: Any, path: tuple[Any, ...], value: Any, place: str) -> None:
@@ -214,8 +217,9 @@ def test_a_method_of_which_nothing_ended_has_a_row_and_no_figure(
     row = document["results"]["galleries"][0]["methods"][2]
     assert (row["method"], row["mean"], row["interval"], row["failed"]) == ("contrastive", None, None, ["died"])
     assert len(document["results"]["galleries"][0]["differences"]) == 1
+    other = make_run(tmp_path / "too", scores(0, 0.5), finished=False)
     with pytest.raises(UsageError, match="none of these runs has ended"):
-        compare_runs({"a": [failed], "b": [failed]})
+        compare_runs({"a": [failed], "b": [other]})
 
 
 def test_other_seeds_are_drawn_independently(methods: dict[str, list[Path]]) -> None:

@@ -97,7 +97,8 @@ def test_training_opens_no_test_image_and_the_ledger_counts_once(
     open_test_set(report["test_set"]["fingerprint"], model="another", config="c", run="elsewhere")
     third = evaluate_run(tmp_path / "run")
     assert any("opened 4 times, by 2 models" in note for note in third["notes"])
-    document = compare_runs({"a": [tmp_path / "run"], "b": [tmp_path / "run"]}, metric="recall@1", draws=200)
+    twin = shutil.copytree(tmp_path / "run", tmp_path / "twin")
+    document = compare_runs({"a": [tmp_path / "run"], "b": [twin]}, metric="recall@1", draws=200)
     assert document["results"]["galleries"][0]["differences"][0]["difference"] == 0
     assert verify_comparison(document) == []
 

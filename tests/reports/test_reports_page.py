@@ -158,7 +158,7 @@ def test_the_headline_says_what_happened():
 def test_the_text_is_a_table_in_percent(report):
     text = render_text(report)
     assert text.startswith("objects\nOf 100 pictures")
-    assert re.search(r"^Recall@1 +\d+\.\d +\d+\.\d +[+−]\d+\.\d +40\.0 to 60\.0 +10\.0$", text, re.M)
+    assert re.search(r"^Recall@1 +\d+\.\d +40\.0 to 60\.0 +\d+\.\d +[+−]\d+\.\d +10\.0$", text, re.M)
     assert re.findall(r"^Recall@(\d)", text, re.M) == ["1", "2", "4", "8"]
     assert text.endswith("! Only one seed was run.\n")
 

@@ -1,5 +1,7 @@
 """Compares methods by their runs: gathers the scores of every query, refuses unlike runs, and redoes a comparison."""
 
+import hashlib
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -113,7 +115,13 @@ def _derive(raw: Json, settings: Json, watch: Watch) -> Json:
         "configurations": configurations,
         "results": results,
         "notes": _notes(raw, results, found),
+        "input_sha256": _digest(raw, settings),
     }
+
+
+def _digest(raw: Json, settings: Json) -> str:
+    """Over what no figure follows from, too: which metric it is, whose seed, and how a run was made."""
+    return hashlib.sha256(json.dumps([raw, settings], sort_keys=True).encode()).hexdigest()
 
 
 def _unlike(raw: Json, metric: str) -> tuple[list[Json], dict[str, dict[str, Any]]]:

@@ -28,6 +28,7 @@ from accord.recipes.artifacts import fingerprint as model_fingerprint
 from accord.recipes.build import ask_before_imports, build_baseline
 from accord.recipes.config import RunConfig
 from accord.recipes.device import device_at_hand
+from accord.recipes.intervals import intervals_of
 from accord.recipes.ledger import Opening, open_test_set
 from accord.recipes.per_query import config_fingerprint, facts_of, save_per_query, test_set
 from accord.recipes.run_evaluation import chance_curve, curve, judge_pixels, judge_test, protocol_of, shown
@@ -91,7 +92,7 @@ def report_on(
     curves = {"trained": curve(measured), "baseline": curve(frozen_measured), "chance": chance_curve(measured)}
     protocol = protocol_of(manifest, config, nmi_seeds=seeds)
     inputs = replace(inputs, recall=curves, raw_pixels=pixels, protocol=protocol)
-    report = {**make_report(inputs), "test_set": opening.as_json()}
+    report = {**make_report(inputs), "t_intervals": intervals_of(trained)[1], "test_set": opening.as_json()}
     _tell_threshold(report, run, embedder, everything, manifest, watch)
     facts = facts_of(run, config, manifest, embedder, nmi_seeds=seeds, training_seconds=before.get("training"))
     save_per_query(run, trained, baseline, manifest, {**facts, "test_set": report["test_set"]})

@@ -1,7 +1,6 @@
 """Judges any model's vectors: arrays or files in, the same figures as in a run's report out."""
 
 import hashlib
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,9 +10,10 @@ from typing import NamedTuple
 import torch
 
 from accord.errors import UsageError
-from accord.evaluation import FEW_CLASSES, class_bootstrap, class_t_interval
+from accord.evaluation import FEW_CLASSES
 from accord.recipes.arrays import Source
 from accord.recipes.evaluate import environment, peak_memory_bytes
+from accord.recipes.intervals import intervals_of
 from accord.recipes.measure import Judging, measure
 from accord.recipes.pair_list import read_pair_table
 from accord.recipes.protocols import Protocol, find_protocol
@@ -21,8 +21,6 @@ from accord.recipes.vectors import Judged, Sources, read_vectors
 from accord.recipes.watch import Silence, Watch
 from accord.reports import make_judgement
 from accord.types import Evaluation, Json
-
-DRAWS = 2000
 
 
 class Judgement(NamedTuple):
@@ -116,25 +114,6 @@ def by_protocol(how: Judging, judged: Judged) -> tuple[Judging, Protocol | None]
         raise UsageError(f"The protocol {protocol.name} {wish}: {protocol.split}.")
     rules = replace(how, metrics=protocol.metrics, exclude=protocol.exclude, knn=protocol.knn)
     return replace(rules, nmi_seeds=protocol.nmi_seeds, clusters=bool(protocol.clusters)), protocol
-
-
-def intervals_of(evaluation: Evaluation) -> tuple[dict[str, tuple[float, float]], dict[str, tuple[float, float]]]:
-    """95 % intervals of every metric by drawing classes anew; where classes are few also by Student's t over them.
-
-    One class alone tells nothing of others: then there are none.
-    """
-    labels = evaluation.query_labels
-    few = len(torch.unique(labels)) < FEW_CLASSES
-    by_class = {}
-    for name, values in evaluation.per_query.items():
-        generator = torch.Generator().manual_seed(0)
-        by_class[name] = class_bootstrap(values, labels, draws=DRAWS, generator=generator)
-    by_t = {name: class_t_interval(values, labels) for name, values in evaluation.per_query.items()} if few else {}
-    return _known(by_class), _known(by_t)
-
-
-def _known(bounds: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-    return {name: pair for name, pair in bounds.items() if not math.isnan(pair[0])}
 
 
 def _notes(evaluation: Evaluation, protocol: Protocol | None) -> list[str]:

@@ -22,7 +22,7 @@ MOST_FOR_PAIRS = 1000
 
 
 def calibrate_run(
-    path: Path, *, far: float = 0.01, frr: float | None = None, watch: Watch | None = None, allow_imports: bool = False
+    path: Path, *, far: float = 0.05, frr: float | None = None, watch: Watch | None = None, allow_imports: bool = False
 ) -> Json:
     """Set a run's thresholds on its validation classes, write them to `threshold.json` and return what was written.
 

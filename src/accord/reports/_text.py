@@ -68,11 +68,11 @@ def render_text(report: Json) -> str:
     lines = [report["title"], headline(report), ""]
     beside = {name: report.get(key) or {} for name, key in (("chance", "chance"), ("raw pixels", "raw_pixels"))}
     beside = {name: values for name, values in beside.items() if values}
-    rows = [("", "trained", "frozen", "difference", "interval", *beside)]
+    rows = [("", "trained", "interval", "frozen", "difference", *beside)]
     for key, value in _measured(report).items():
         before = report["baseline"].get(key)
         extra = ["" if values.get(key) is None else percent(values[key]) for values in beside.values()]
-        compared = (percent(before), points(value, before), _interval(report, key))
+        compared = (_interval(report, key), percent(before), points(value, before))
         rows.append((metric_name(key), percent(value), *compared, *extra))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for first, *rest in rows:
