@@ -142,6 +142,8 @@ VERDICTS = {
     "same, 10 seeds": (10, 100, 59, 0.0),
     "same, 1 seed": (1, 100, 59, 0.0),
     "same, 5 seeds, 20 classes": (5, 20, 50, 0.0),
+    "same, 5 seeds, 74x12": (5, 74, 12, 0.0),
+    "+3 points, 5 seeds, 74x12": (5, 74, 12, 3.0),
     "+3 points, 3 seeds": (3, 100, 59, 3.0),
     "+3 points, 5 seeds": (5, 100, 59, 3.0),
     "+3 points, 5 seeds, 20 classes": (5, 20, 50, 3.0),

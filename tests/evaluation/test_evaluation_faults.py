@@ -5,7 +5,6 @@
 
 import datetime
 import itertools
-import math
 import multiprocessing
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,11 +19,12 @@ from sklearn.metrics import average_precision_score, ndcg_score
 from torch import distributed
 from torch.utils.data import DistributedSampler
 
-from accord.errors import BatchError, NumericError
+from accord.errors import BatchError
 from accord.evaluation import evaluate, merge_labelled
 from accord.types import Evaluation, Labelled
+from conformance import without_shape_checks
 
-CUTS = (1, 2, 3, 5, 8, 100)
+CUTS = (1, 3, 8, 100)
 NAMES = (
     *(f"{family}@{k}" for family in ("recall", "precision", "map", "ndcg") for k in CUTS),
     *("map@r", "r_precision", "mrr", "knn_accuracy"),
@@ -98,8 +98,8 @@ def _wins(scores: np.ndarray, searched: np.ndarray, labels: np.ndarray, own: int
 def largest_difference(found: Evaluation, gallery: Labelled, queries: Labelled, searched: np.ndarray) -> float:
     """Between evaluate and the oracle, over all metrics and queries, both for the worst and the best order."""
     expected, best = (oracle(gallery, queries, searched, worst=worst) for worst in (True, False))
-    pairs = [(found.per_query[name].numpy(), expected[name]) for name in NAMES]
-    pairs += [(found.aside[f"optimistic/{name}"].numpy(), best[name]) for name in best]
+    pairs = [(found.per_query[name].numpy(), expected[name]) for name in found.per_query]
+    pairs += [(found.aside[f"optimistic/{name}"].numpy(), best[name]) for name in best if name in found.per_query]
     return max(float(np.abs(ours - theirs).max()) for ours, theirs in pairs)
 
 
@@ -116,7 +116,7 @@ def random_items(generator: torch.Generator, n: int, classes: int, kind: str, fi
         rows = rows.sign()
     if kind == "copies":
         rows[torch.randint(n, (n // 4,), generator=generator)] = rows[0]
-        rows[n // 2 :: 2] = rows[: len(rows[n // 2 :: 2])]
+        rows[n // 2 :: 2] = rows[: len(rows[n // 2 :: 2])].clone()
     if kind == "rounded":
         rows = rows.round(decimals=0) + torch.tensor([0, 0, 0, 0, 0.5], dtype=torch.float64)
     return labelled(rows, labels, first)
@@ -125,27 +125,26 @@ def random_items(generator: torch.Generator, n: int, classes: int, kind: str, fi
 # C3 — ties count against the query, and the other end is told
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data(), st.integers(4, 7))
 def test_worst_and_optimistic_are_the_ends_of_all_orders_of_tied_items(data: st.DataObject, n: int) -> None:
     codes = data.draw(st.lists(st.sampled_from([(1, 1), (1, -1), (2, 2)]), min_size=n, max_size=n))
-    labels = [0, 0, 1, *data.draw(st.lists(st.integers(0, 2), min_size=n - 3, max_size=n - 3))]
-    items = labelled(torch.tensor(codes, dtype=torch.float64), torch.tensor(labels))
-    found = evaluate(items, metrics=NAMES, clusters=False)
+    labels = torch.tensor([0, 0, 1, *data.draw(st.lists(st.integers(0, 2), min_size=n - 3, max_size=n - 3))])
+    items = labelled(torch.tensor(codes, dtype=torch.float64), labels)
+    with without_shape_checks():
+        found = evaluate(items, metrics=NAMES, clusters=False)
     scores = cosines(items, items)
     for row, query in enumerate(found.query_ids.tolist()):
-        others = [other for other in range(n) if other != query]
-        orders = [order for order in itertools.permutations(others) if (np.diff(scores[query][list(order)]) <= 0).all()]
-        tried = figures(np.array([[labels[other] == labels[query] for other in order] for order in orders]))
-        tried["knn_accuracy"] = np.array(
-            [votes([labels[o] for o in order[:3]], labels[query]) for order in orders], dtype=float
-        )
+        orders = np.array(list(itertools.permutations([other for other in range(n) if other != query])))
+        orders = orders[(np.diff(scores[query][orders], axis=1) <= 0).all(1)]
+        ranked, own = labels.numpy()[orders], int(labels[query])
+        tried = figures(ranked == own)
         for name, values in tried.items():
-            assert float(found.per_query[name][row]) == pytest.approx(values.min(), abs=1e-12), name
-            if name != "knn_accuracy":
-                best = float(found.aside[f"optimistic/{name}"][row])
-                assert best == pytest.approx(values.max(), abs=1e-12), name
-                assert found.per_query[name][row] - 1e-12 <= values.mean() <= best + 1e-12
+            worst, best = float(found.per_query[name][row]), float(found.aside[f"optimistic/{name}"][row])
+            assert (worst, best) == pytest.approx((values.min(), values.max()), abs=1e-12), name
+            assert worst - 1e-12 <= values.mean() <= best + 1e-12
+        voted = all(votes(list(start), own) for start in set(map(tuple, ranked[:, :3].tolist())))
+        assert found.per_query["knn_accuracy"][row] == float(voted)
 
 
 # C6 — shares of a distributed run
@@ -177,17 +176,20 @@ def _gathered(items: Labelled, rank: int, world: int, shuffle: bool, spoil: bool
     return parts
 
 
-def _rank(rank: int, world: int, file: str, told: "multiprocessing.SimpleQueue[list[object]]") -> None:
+def _rank(rank: int, world: int, folder: Path) -> None:
     torch.set_num_threads(1)
     wait = datetime.timedelta(seconds=60)
-    distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=world, timeout=wait)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world, timeout=wait
+    )
     said: list[object] = []
     for n, shuffle in itertools.product(SIZES, (False, True)):
         said.append(_judged(merge_labelled(_gathered(_shared_items(n), rank, world, shuffle))))
-    with pytest.raises(BatchError, match=r"(?s)an id must mean one item, but 1 are.*evaluation mode"):
-        merge_labelled([*_gathered(_shared_items(7), rank, world, False, spoil=True), _shared_items(7)])
+    if world > 1:  # 7 items are padded
+        with pytest.raises(BatchError, match=r"(?s)an id must mean one item, but 1 are.*evaluation mode"):
+            merge_labelled(_gathered(_shared_items(7), rank, world, False, spoil=True))
     distributed.destroy_process_group()
-    told.put(said)
+    (folder / str(rank)).write_text(repr(said))  # as text, floats keep every bit
 
 
 SIZES = (1, 2, 3, 7, 21, 64)
@@ -196,16 +198,15 @@ SIZES = (1, 2, 3, 7, 21, 64)
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_every_rank_of_a_distributed_run_gets_the_bits_of_one_process(world: int, tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")  # importing everything again would take most of the time
-    told = context.SimpleQueue()
-    ranks = [context.Process(target=_rank, args=(rank, world, str(tmp_path / "meet"), told)) for rank in range(world)]
+    ranks = [context.Process(target=_rank, args=(rank, world, tmp_path), daemon=True) for rank in range(world)]
     for process in ranks:
         process.start()
     for process in ranks:
-        process.join(timeout=90)
+        process.join(timeout=60)
     assert [process.exitcode for process in ranks] == [0] * world
     expected = [_judged(_shared_items(n)) for n, _ in itertools.product(SIZES, (False, True))]
     assert [len(said) for said in expected] == [1] * 4 + [6] * 8  # one or two items are refused
-    assert [told.get() for _ in ranks] == [expected] * world
+    assert [(tmp_path / str(rank)).read_text() for rank in range(world)] == [repr(expected)] * world
 
 
 # C11 — the formulas
@@ -226,19 +227,20 @@ def test_agrees_with_an_oracle_on_250_random_problems(kind: str) -> None:
             torch.randint(3, (len(side.labels),), generator=generator) for side in (gallery, queries)
         )
         query_groups = query_groups if split else groups
-        alike = [
-            np.equal.outer(q.numpy(), g.numpy())
-            for q, g in zip((query_groups, queries.labels), (groups, gallery.labels), strict=True)
-        ]
+        together = np.equal.outer(query_groups.numpy(), groups.numpy())
+        alike = np.equal.outer(queries.labels.numpy(), gallery.labels.numpy())
         own = np.equal.outer(queries.ids.numpy(), gallery.ids.numpy())
-        searched = ~(own | (False, alike[0] & alike[1], alike[0])[exclude])
-        if not (searched & alike[1]).any():
+        searched = ~(own | (False, together & alike, together)[exclude])
+        if not (searched & alike).any():
             continue
+        k = CUTS[len(differences) % len(CUTS)]  # one at a time, for speed
+        names = [name for name in NAMES if "@" not in name or name == "map@r" or name.endswith(f"@{k}")]
         options = {"groups": groups, "exclude": EXCLUSIONS[exclude]} if exclude else {}
         options |= {"query_groups": query_groups} if exclude and split else {}
-        found = evaluate(gallery, queries=queries if split else None, metrics=NAMES, clusters=False, **options)
+        with without_shape_checks():  # they would take four fifths of the time
+            found = evaluate(gallery, queries=queries if split else None, metrics=names, clusters=False, **options)
         differences.append(largest_difference(found, gallery, queries, searched))
-    assert max(differences) <= 1e-12
+    assert max(differences) <= 1e-12, max(differences)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -252,7 +254,6 @@ def test_agrees_with_scikit_learn_where_nothing_ties(seed: int) -> None:
         precision = average_precision_score(right, scores[query][others])
         assert float(found.per_query["map@100"][row]) == pytest.approx(precision, abs=1e-12)
         for name, k in (("ndcg@5", 5), ("ndcg@100", None)):
-            # scores below 0 are no trouble to it; gains must not be, and are 0 or 1
             expected = ndcg_score([right], [scores[query][others]], k=k)
             assert float(found.per_query[name][row]) == pytest.approx(expected, abs=1e-12)
 
@@ -272,4 +273,47 @@ def test_agrees_with_pytorch_metric_learning_where_nothing_ties(seed: int) -> No
     }
     peer = calculator(include=tuple(names), k=59, device=torch.device("cpu")).get_accuracy(rows, items.labels)
     found = evaluate(items, metrics=tuple(names.values()), clusters=False).metrics
-    assert found == pytest.approx({ours: peer[theirs] for theirs, ours in names.items()}, abs=1e-12)
+    for theirs, ours in names.items():  # its reciprocal ranks are single precision
+        assert found[ours] == pytest.approx(peer[theirs], abs=1e-7 if ours == "mrr" else 1e-12)
+
+
+# C7 — items alone in their class
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 5), min_size=2, max_size=8), st.integers(0, 2**31))
+def test_classes_of_one_are_counted_and_stand_in_the_way(sizes: list[int], seed: int) -> None:
+    labels = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    generator = torch.Generator().manual_seed(seed)
+    items = labelled(torch.randn(len(labels), 4, generator=generator, dtype=torch.float64), labels)
+    with without_shape_checks():
+        if max(sizes) == 1:
+            with pytest.raises(BatchError, match="no item has another one"):
+                evaluate(items)
+            return
+        found = evaluate(items, metrics=NAMES, clusters=False)
+    assert found.counts["singletons"] == found.counts["queries_without_match"] == sizes.count(1)
+    assert found.counts["queries"] == sum(size for size in sizes if size > 1)
+    others = ~np.eye(len(labels), dtype=bool)
+    assert largest_difference(found, items, items, others) <= 1e-12
+
+
+# C10 — scores that single precision cannot order
+
+
+@pytest.mark.parametrize("high", [7, 64, 1000])
+@pytest.mark.parametrize("noise", [1.0, 1e-3])
+def test_single_precision_in_any_block_ranks_as_double_precision_does(high: int, noise: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    items = labelled(1 + noise * torch.randn(1000, 16, generator=generator), torch.arange(1000) % 50)
+    found = evaluate(items, metrics=NAMES, clusters=False, budget_bytes=high * 1000 * 4)
+    order = (-exact(items)).argsort(axis=1, kind="stable")[:, :-1]
+    expected = figures(items.labels.numpy()[order] == items.labels.numpy()[:, None])
+    for name, values in expected.items():
+        assert np.abs(found.per_query[name].numpy() - values).max() <= 1e-12, name
+
+
+def exact(items: Labelled) -> np.ndarray:
+    """Cosines in double precision, each item last in its own list."""
+    unit = torch.nn.functional.normalize(items.embeddings.double())
+    return (unit @ unit.T).fill_diagonal_(-2).numpy()

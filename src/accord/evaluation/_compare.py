@@ -1,12 +1,15 @@
 """Two methods held against each other on the same queries: how far apart, how sure, and how likely by chance."""
 
+import math
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from accord.checks import check_count, check_flag, describe
 from accord.errors import BatchError
-from accord.evaluation._class_sums import class_sums, drawn_means, interval
+from accord.evaluation._class_sums import ClassSums, class_sums, drawn_means, interval
+from accord.evaluation._two_way import parts_of, shrinkage
 from accord.geometry import row_blocks
 
 EXACT_CLASSES = 14
@@ -25,12 +28,13 @@ def two_level_bootstrap(
 
     `scores` holds one row per seed, all for the same queries. Each draw takes seeds and classes again with
     replacement, each class with all its queries (Owen 2007, "The pigeonhole bootstrap"); the interval is the expanded
-    percentile one of `class_bootstrap`. One seed says nothing of seeds: the interval is then over classes alone.
+    percentile one of `class_bootstrap`, its reach corrected for what drawing both counts too often (`shrinkage`). One
+    seed says nothing of seeds: the interval is then over classes alone.
     """
     check_count("two_level_bootstrap", "draws", draws)
     table = class_sums("two_level_bootstrap", scores, query_labels)
     (means,) = drawn_means(table, [_seeds(len(scores), draws, generator)], generator=generator)
-    return interval(means, len(table.sizes))
+    return _shrunk(interval(means, len(table.sizes)), table, [table.sums])
 
 
 def paired_bootstrap(
@@ -62,7 +66,9 @@ def paired_bootstrap(
     none = [torch.zeros(draws, len(rows), dtype=torch.float64) for rows in (first, second)]
     weights = [torch.cat([ours, none[1]], dim=1), torch.cat([none[0], theirs], dim=1)]
     mean, other = drawn_means(table, weights, generator=generator)
-    return interval(mean - other, len(table.sizes))
+    first_sums, second_sums = table.sums[: len(first)], table.sums[len(first) :]
+    methods = [first_sums - second_sums] if paired else [first_sums, -second_sums]
+    return _shrunk(interval(mean - other, len(table.sizes)), table, methods)
 
 
 def sign_flip(
@@ -92,6 +98,19 @@ def sign_flip(
         patterns = torch.randint(2, (part.stop - part.start, classes), generator=generator)
         hits += int(((_signs(patterns) @ sums).abs() >= observed).sum())
     return (hits + 1) / (draws + 1)
+
+
+def _shrunk(bounds: tuple[float, float], table: ClassSums, methods: list[Tensor]) -> tuple[float, float]:
+    """The interval without what drawing seeds and classes together counts too often: see `shrinkage`."""
+    if len(table.sizes) < 2:
+        return bounds
+    queries = math.fsum(table.sizes.tolist())
+    centre = math.fsum(
+        math.ldexp(math.fsum(method.flatten().tolist()) / (len(method) * queries), -table.bits) for method in methods
+    )
+    factor = shrinkage(parts_of(methods, table.sizes))
+    low, high = (centre + factor * (bound - centre) for bound in bounds)
+    return low, high
 
 
 def _mean(scores: Scores) -> Float[Tensor, " query"]:

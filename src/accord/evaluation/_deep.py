@@ -21,6 +21,7 @@ def first_ranks(
     the count of wrong items above it, where only those within rounding error are scored exactly.
     """
     worst, best = (torch.empty(len(queries), dtype=torch.float64, device=queries.device) for _ in range(2))
+    budget_bytes //= 2  # as in `rank`
     high = max(32, min(HIGH, budget_bytes // 2**14))
     for start in range(0, len(queries), high):
         rows = slice(start, start + high)

@@ -57,8 +57,9 @@ def evaluate(
     order would give. With `allow_nonfinite`, rows that are zero or not finite are never found, as queries miss, and
     where they are wrong answers stand in front of all: no metric is higher than it would be were they whole.
     `confusions` and `neighbours` ask for that many classes taken for others, and nearest items of each query; they come
-    from the same sweep. Values depend neither on `budget_bytes`, the memory for scores, nor on the number of threads
-    (k-means aside).
+    from the same sweep. `budget_bytes` is the memory that finding and judging neighbours may take (16 MiB at least),
+    beside what is given and returned and a whole row of exact scores; k-means keeps its own blocks. Values depend
+    neither on it nor on the number of threads (k-means aside).
 
     Raises NumericError, naming ids, for rows that are zero or not finite; BatchError when tensors do not fit, ids
     repeat, or there is nothing to find; UnknownNameError for a metric or an exclusion that is not known.

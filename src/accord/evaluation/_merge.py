@@ -37,9 +37,10 @@ def merge_labelled(parts: Sequence[Labelled]) -> Labelled:
     again[1:] = ids[1:] == ids[:-1]
     differs = again[1:] & ((prints[1:] != prints[:-1]) | (labels[1:] != labels[:-1]))
     if bool(differs.any()):
+        wrong: list[int] = torch.unique(ids[1:][differs]).tolist()
         raise BatchError(
-            f"merge_labelled: an id must mean one item, but {int(differs.sum())} are given with different embeddings "
-            f"or labels: {shown(ids[1:][differs].tolist())}.\nEmbed in evaluation mode, so that an item embedded twice "
+            f"merge_labelled: an id must mean one item, but {len(wrong)} are given with different embeddings "
+            f"or labels: {shown(wrong)}.\nEmbed in evaluation mode, so that an item embedded twice "
             "is the same twice, and number items over the whole data set."
         )
     return Labelled(embeddings[~again], labels[~again], ids[~again])

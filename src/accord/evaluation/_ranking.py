@@ -17,7 +17,9 @@ from accord.evaluation._scores import TIE, close_bound, close_pairs, error_bound
 from accord.evaluation._shortlist import CHUNK, Shortlist
 from accord.geometry import quick_inner, row_blocks
 
-BUDGET_BYTES = 32 * 2**20
+BUDGET_BYTES = 64 * 2**20
+# What ranking and judging hold at a time for each place of a list: measured, temporaries included.
+PLACE_BYTES = 192
 # One pair in double precision costs about as much as this many entries of an exact row of scores.
 PAIR_COST = 8
 # Blocks of scores are at most so many queries high: beyond, products gain nothing.
@@ -48,9 +50,10 @@ def rank(
 ) -> Iterator[Ranked]:
     """Yield the nearest items of each query, complete to the query's depth with everything tied there.
 
-    Queries come in groups and in any order. At most `budget_bytes` are used for scores at a time.
+    Queries come in groups and in any order. Scores and lists take half of `budget_bytes`; the other half is for the
+    numbers kept per item, for what products need and for what the allocator does not give back.
     """
-    n = len(problem.gallery)
+    n, budget_bytes = len(problem.gallery), budget_bytes // 2
     depths = torch.minimum(depths, problem.found[queries]).clamp_min(1)
     deepest, care = int(depths.max()), (fine, ordered)
     if problem.within and 2 * len(queries) > n and n * _width(deepest, n) * 12 <= budget_bytes / 2:
@@ -59,7 +62,7 @@ def rank(
         return
     # queries of like depth together, so that one large class does not make every list long
     order = depths.argsort(stable=True)
-    high = max(1, min(HIGH, budget_bytes // (48 * _width(deepest, n)), budget_bytes // (16 * CHUNK)))
+    high = max(1, min(HIGH, budget_bytes // (96 * _width(deepest, n)), budget_bytes // (16 * CHUNK)))
     for start in range(0, len(order), high):
         block = order[start : start + high]
         shortlist = _swept(problem, queries[block], _width(int(depths[block].max()), n), budget_bytes // 4)
@@ -131,14 +134,14 @@ def _finish(
 ) -> Iterator[Ranked]:
     """Prove and settle the shortlists of some queries, which stand at `places`; do exactly those that can't be."""
     n, width = len(problem.gallery), shortlist.scores.shape[1]
-    for part in row_blocks(len(queries), 12 * width, budget_bytes=budget_bytes, itemsize=8):
+    for part in row_blocks(len(queries), width, budget_bytes=budget_bytes, itemsize=PLACE_BYTES):
         block, depth = queries[part], depths[part]
         proved, group = _prove(problem, block, depth, shortlist, places[part], care)
         if len(group.queries):
             yield group
         rest, deep = block[~proved], depth[~proved]
         for rows in row_blocks(len(rest), 4 * n, budget_bytes=budget_bytes, itemsize=8):
-            yield _exactly(problem, rest[rows], deep[rows])
+            yield from _exactly(problem, rest[rows], deep[rows], budget_bytes // 2)
 
 
 def _prove(
@@ -201,13 +204,15 @@ def _settle(problem: Problem, queries: Tensor, columns: Tensor, scores: Tensor, 
     return sound
 
 
-def _exactly(problem: Problem, queries: Tensor, depths: Tensor) -> Ranked:
+def _exactly(problem: Problem, queries: Tensor, depths: Tensor, budget_bytes: int) -> Iterator[Ranked]:
     scores = exact_rows(problem.queries, queries, problem.gallery)
     hide(problem, queries, scores)
     width = min(int(depths.max()), scores.shape[1])
     last = scores.topk(width).values.gather(1, depths[:, None] - 1)
+    # as wide as its ties: of constant embeddings, everything
     width = int((scores >= last - TIE).sum(dim=1).max())
-    return _sorted(queries, *scores.topk(width))
+    for part in row_blocks(len(queries), width, budget_bytes=budget_bytes, itemsize=PLACE_BYTES):
+        yield _sorted(queries[part], *scores[part].topk(width))
 
 
 def hide(problem: Problem, queries: Tensor, scores: Tensor) -> None:
