@@ -115,7 +115,7 @@ def random_items(generator: torch.Generator, n: int, classes: int, kind: str, fi
     if kind == "codes":
         rows = rows.sign()
     if kind == "copies":
-        rows[torch.randint(n, (n // 4,), generator=generator)] = rows[0]
+        rows[torch.randint(n, (n // 4,), generator=generator)] = rows[0].clone()
         rows[n // 2 :: 2] = rows[: len(rows[n // 2 :: 2])].clone()
     if kind == "rounded":
         rows = rows.round(decimals=0) + torch.tensor([0, 0, 0, 0, 0.5], dtype=torch.float64)
@@ -240,7 +240,7 @@ def test_agrees_with_an_oracle_on_250_random_problems(kind: str) -> None:
         with without_shape_checks():  # they would take four fifths of the time
             found = evaluate(gallery, queries=queries if split else None, metrics=names, clusters=False, **options)
         differences.append(largest_difference(found, gallery, queries, searched))
-    assert max(differences) <= 1e-12, max(differences)
+    assert max(differences) <= 1e-12
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -305,12 +305,13 @@ def test_classes_of_one_are_counted_and_stand_in_the_way(sizes: list[int], seed:
 @pytest.mark.parametrize("noise", [1.0, 1e-3])
 def test_single_precision_in_any_block_ranks_as_double_precision_does(high: int, noise: float) -> None:
     generator = torch.Generator().manual_seed(0)
-    items = labelled(1 + noise * torch.randn(1000, 16, generator=generator), torch.arange(1000) % 50)
-    found = evaluate(items, metrics=NAMES, clusters=False, budget_bytes=high * 1000 * 4)
+    items = labelled(1 + noise * torch.randn(200, 16, generator=generator), torch.arange(200) % 20)
+    with without_shape_checks():
+        found = evaluate(items, metrics=NAMES, clusters=False, budget_bytes=high * 200 * 4)
     order = (-exact(items)).argsort(axis=1, kind="stable")[:, :-1]
-    expected = figures(items.labels.numpy()[order] == items.labels.numpy()[:, None])
-    for name, values in expected.items():
+    for name, values in figures(items.labels.numpy()[order] == items.labels.numpy()[:, None]).items():
         assert np.abs(found.per_query[name].numpy() - values).max() <= 1e-12, name
+    assert found.counts["tied_queries"] == 0  # scores closer than 2⁻⁴⁰ would be tied, and counted
 
 
 def exact(items: Labelled) -> np.ndarray:

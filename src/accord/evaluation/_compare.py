@@ -9,7 +9,7 @@ from torch import Tensor
 from accord.checks import check_count, check_flag, describe
 from accord.errors import BatchError
 from accord.evaluation._class_sums import ClassSums, class_sums, drawn_means, interval
-from accord.evaluation._two_way import parts_of, shrinkage
+from accord.evaluation._two_way import correction, parts_of
 from accord.geometry import row_blocks
 
 EXACT_CLASSES = 14
@@ -28,7 +28,7 @@ def two_level_bootstrap(
 
     `scores` holds one row per seed, all for the same queries. Each draw takes seeds and classes again with
     replacement, each class with all its queries (Owen 2007, "The pigeonhole bootstrap"); the interval is the expanded
-    percentile one of `class_bootstrap`, its reach corrected for what drawing both counts too often (`shrinkage`). One
+    percentile one of `class_bootstrap`, its reach corrected for what drawing both counts too often (`correction`). One
     seed says nothing of seeds: the interval is then over classes alone.
     """
     check_count("two_level_bootstrap", "draws", draws)
@@ -101,14 +101,14 @@ def sign_flip(
 
 
 def _shrunk(bounds: tuple[float, float], table: ClassSums, methods: list[Tensor]) -> tuple[float, float]:
-    """The interval without what drawing seeds and classes together counts too often: see `shrinkage`."""
+    """The interval without what drawing seeds and classes together counts too often: see `correction`."""
     if len(table.sizes) < 2:
         return bounds
     queries = math.fsum(table.sizes.tolist())
     centre = math.fsum(
         math.ldexp(math.fsum(method.flatten().tolist()) / (len(method) * queries), -table.bits) for method in methods
     )
-    factor = shrinkage(parts_of(methods, table.sizes))
+    factor = correction(parts_of(methods, table.sizes), len(table.sizes))
     low, high = (centre + factor * (bound - centre) for bound in bounds)
     return low, high
 

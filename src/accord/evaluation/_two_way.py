@@ -7,13 +7,21 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
+from accord.evaluation._student import student_quantile
+
 
 class Parts(NamedTuple):
-    """Variances of a mean as told by its classes, by its seeds, and by what neither explains (each / seeds·classes)."""
+    """Variances of a mean as told by its classes, by its seeds, and by what neither explains (each / seeds·classes).
+
+    `drawn` is what drawing all anew makes of them, and `doubt` how uncertain the estimates are: the sum of the squares
+    of classes and of seeds, the latter less the rest, by their degrees of freedom.
+    """
 
     classes: float
     seeds: float
     rest: float
+    drawn: float
+    doubt: float
 
 
 def parts_of(methods: Sequence[Float[Tensor, "_ class"]], sizes: Float[Tensor, " class"]) -> Parts:
@@ -31,6 +39,7 @@ def parts_of(methods: Sequence[Float[Tensor, "_ class"]], sizes: Float[Tensor, "
     by_class = _centred([value * scale for value in together], n, total)
     v_classes = _spread(by_class) / count
     v_seeds = v_rest = 0.0
+    drawn, doubt = v_classes, v_classes**2 / (count - 1)
     for method, columns in zip(methods, means, strict=True):
         runs = len(method)
         if runs < 2:
@@ -44,21 +53,38 @@ def parts_of(methods: Sequence[Float[Tensor, "_ class"]], sizes: Float[Tensor, "
         squares = math.fsum(
             (value - effect) ** 2 for row, effect in zip(deviations, effects, strict=True) for value in row
         )
-        v_seeds += ms_seed / (runs * count)
-        v_rest += squares / ((runs - 1) * (count - 1)) / (runs * count)
-    return Parts(v_classes, v_seeds, v_rest)
+        seeds, freedom = ms_seed / (runs * count), (runs - 1) * (count - 1)
+        rest = squares / freedom / (runs * count)
+        v_seeds, v_rest = v_seeds + seeds, v_rest + rest
+        # runs drawn from so few are too alike by (runs - 1) / runs; for classes `expanded_tail` makes up for it
+        drawn += (seeds + rest) * (runs - 1) / runs
+        doubt += max(0.0, seeds - rest) ** 2 / (runs - 1)
+    return Parts(v_classes, v_seeds, v_rest, drawn, doubt)
 
 
-def shrinkage(parts: Parts) -> float:
-    """What the deviations of a crossed bootstrap are to be multiplied by, at most 1.
+def correction(parts: Parts, classes: int) -> float:
+    """What the deviations of a crossed bootstrap are to be multiplied by.
 
     Drawing seeds and classes anew has the variance classes + seeds + rest, where the mean's own is classes + seeds -
     rest: what neither explains is in all three (McCullagh 2000, "Resampling and exchangeable arrays", shows that no
-    resampling of both gets it right). The mean's own estimate may be too small by chance, so neither part alone is undercut.
+    resampling of both gets it right). The mean's own estimate may be too small by chance, so neither part alone is
+    undercut. A variance told by few seeds is itself uncertain: Student's t of its degrees of freedom (after
+    Satterthwaite 1946, counting of the seeds only what exceeds the rest) stands in place of that of the classes alone,
+    which `expanded_tail` has reached for.
     """
-    drawn = parts.classes + parts.seeds + parts.rest
     own = max(parts.classes + parts.seeds - parts.rest, parts.classes, parts.seeds)
-    return math.sqrt(own / drawn) if drawn > 0 else 1.0
+    if own <= 0 or parts.drawn <= 0:
+        return 1.0
+    freedom = min(max(1.0, own**2 / parts.doubt), classes - 1.0)
+    return math.sqrt(own / parts.drawn) * _student(freedom) / student_quantile(classes - 1)
+
+
+def _student(freedom: float) -> float:
+    """Student's quantile between whole degrees of freedom, linear in their inverse."""
+    below = math.floor(freedom)
+    low, high = student_quantile(below), student_quantile(below + 1)
+    share = (1 / below - 1 / freedom) * below * (below + 1)
+    return low + share * (high - low)
 
 
 def _column_means(method: Tensor) -> list[float]:
