@@ -87,18 +87,19 @@ def _check(evaluations: Sequence[Evaluation], ids: Tensor) -> None:
     twice = values[times > 1].tolist()
     if twice:
         raise BatchError(f"merge: parts must be of different queries, but {len(twice)} are in several: {shown(twice)}.")
-
-    def kind(part: Evaluation) -> tuple[object, ...]:
-        same = tuple((name, count) for name, count in part.counts.items() if name not in _SUMMED)
-        width = None if part.neighbours is None else part.neighbours.ids.shape[1]
-        return (tuple(part.per_query), same, width)
-
-    kinds = {kind(part) for part in evaluations}
+    kinds = {_kind(part) for part in evaluations}
     if len(kinds) > 1:
         raise BatchError(
             "merge: parts must have the same metrics and the same gallery, but these differ:\n  "
             + "\n  ".join(str(kind) for kind in sorted(kinds, key=str))
         )
+
+
+def _kind(part: Evaluation) -> tuple[object, ...]:
+    """What all parts must agree on: metrics, the gallery's counts, how many neighbours are listed."""
+    same = tuple((name, count) for name, count in part.counts.items() if name not in _SUMMED)
+    width = None if part.neighbours is None else part.neighbours.ids.shape[1]
+    return (tuple(part.per_query), same, width)
 
 
 def _without_copies(evaluations: Sequence[Evaluation]) -> Tensor:
