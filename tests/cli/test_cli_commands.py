@@ -130,7 +130,8 @@ def test_validate_lists_what_is_wrong_and_exits_3(tiny_folder: Path, tmp_path: P
         (["report", "no-run"], 5, "no-run"),
         (["ls", "loses"], 2, "Did you mean 'losses'"),
         (["trian", "objects"], 2, "train"),
-        (["validate", "nowhere"], 3, "nowhere"),
+        (["validate", "./nowhere"], 3, "nowhere"),
+        (["validate", "objets"], 2, "Did you mean 'objects'"),  # a bare word may name a data set, as in train
         (["train", "--resume", "no-run"], 5, "no-run"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

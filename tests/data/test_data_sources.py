@@ -217,6 +217,19 @@ def test_refuses_encrypted_twice_named_overlong_and_rarely_packed_members(tmp_pa
         Archive(_zip(tmp_path / "rare.zip", {"a/1.png": b"1"}, compression=zipfile.ZIP_LZMA))
 
 
+def test_an_archive_that_may_not_be_read_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "locked.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/1.jpg", b"1")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(DataError, match=r"locked\.zip' can't be read: Permission denied"):
+        open_source(path)
+
+
 def test_says_that_an_archive_is_damaged(tmp_path: Path) -> None:
     path = _zip(tmp_path / "x.zip", {"a/1.png": b"1" * 1000, "b/1.png": b"2" * 1000})
     whole = path.read_bytes()

@@ -266,7 +266,7 @@ def test_all_pairs_of_too_many_are_refused_and_so_is_one_kind():
 @pytest.mark.parametrize(
     ("change", "error", "says"),
     [
-        ({"ids": torch.zeros(8, dtype=torch.int64)}, BatchError, "repeats 0"),
+        ({"ids": torch.zeros(8, dtype=torch.int64)}, BatchError, "given more than once: 0"),
         ({"ids": torch.zeros(3, dtype=torch.int64)}, BatchError, "one entry per embedding"),
         ({"labels": torch.zeros(3, dtype=torch.int64)}, BatchError, "one entry per embedding"),
         ({"embeddings": torch.full((8, 5), torch.inf)}, NumericError, "id 100"),

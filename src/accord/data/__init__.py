@@ -11,6 +11,7 @@ from accord.data._inspect import Problem, inspect_folder, inspect_manifest, no_m
 from accord.data._manifest import ClassMap, fingerprint, manifest_from_json, manifest_to_json
 from accord.data._names import printable
 from accord.data._open import LAYOUTS, read_images, read_table
+from accord.data._parquet import parquet_file
 from accord.data._peek import encode_jpeg, loose_images, shorter_sides
 from accord.data._sampling import BatchPlan, PKBatches, TrainingBatches, generator_for
 from accord.data._scan import BUILTIN, builtin, scan
@@ -50,6 +51,7 @@ __all__ = [
     "manifest_to_csv",
     "manifest_to_json",
     "no_manifest",
+    "parquet_file",
     "prepare",
     "printable",
     "read_benchmark",

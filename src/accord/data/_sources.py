@@ -173,13 +173,18 @@ class Archive:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._lock = threading.Lock()
+        who = f"data: the zip archive '{printable(str(root))}'"
+        try:  # by itself: a file that may not be read is not a damaged one
+            root.open("rb").close()
+        except OSError as error:
+            raise DataError(f"{who} can't be read: {error.strerror}.") from None
         try:
             self._zip = zipfile.ZipFile(root)
             self._members = _checked_members(self._zip, root)
+        except DataError:
+            raise
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
-            if isinstance(error, DataError):
-                raise
-            raise DataError(f"data: the zip archive '{printable(str(root))}' is damaged. Pack it again.") from error
+            raise DataError(f"{who} is damaged. Pack it again.") from error
 
     def listing(self) -> Listing:
         """Every file and folder of the archive, hidden names left out."""

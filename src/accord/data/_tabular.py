@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from accord.data._entries import Box, Entry, outward
 from accord.data._layout import SPLIT_NAMES
 from accord.data._names import printable, shown
-from accord.errors import DataError, ResourceError, UnknownNameError
+from accord.data._parquet import parquet_file
+from accord.errors import DataError, UnknownNameError
 from accord.types import Item, Manifest
 
 COLUMNS = ("path", "label", "split", "group", "x", "y", "width", "height", "role", "sha256")
@@ -169,22 +170,11 @@ def _text(path: Path, who: str) -> str:
 
 
 def _parquet_rows(path: Path, who: str) -> list[_Row]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise ResourceError(
-            f'{who} needs the package pyarrow: pip install "accord[parquet]". Or save it as CSV.'
-        ) from None
-    try:
-        file = parquet.ParquetFile(path)
+    with parquet_file(path, who) as file:
         names = _check_columns(file.schema_arrow.names, who)
         if file.metadata.num_rows > _MAX_ROWS:
             raise DataError(f"{who} holds {file.metadata.num_rows} rows; {_MAX_ROWS} are allowed.")
         columns = [column.to_pylist() for column in file.read().columns]
-    except (pyarrow.ArrowException, OSError, MemoryError) as error:
-        reason = printable(str(error).splitlines()[0]) if str(error) else type(error).__name__
-        raise DataError(f"{who} is no whole Parquet file. Write it anew.\n  {reason}") from None
     return list(_rows(names, columns, who))
 
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from accord.checks import check_count
 from accord.errors import BatchError, UsageError
-from accord.evaluation._cross_scores import BUDGET_BYTES, Vectors, products, tile_of, tiles, vectors
+from accord.evaluation._cross_scores import BUDGET_BYTES, products, some, tile_of, tiles
+from accord.evaluation._gallery import Items
 from accord.evaluation._scores import TIE
 from accord.types import Labelled
 
@@ -28,15 +29,15 @@ def verify_against(
     for k in negatives:
         check_count("verify_against", "each of negatives", k)
     check_count("verify_against", "budget_bytes", budget_bytes, high=2**63)
-    items = vectors("verify_against", "items", labelled)
+    items = some("verify_against", "items", labelled)
     classes, sizes = torch.unique(labelled.labels, return_inverse=True, return_counts=True)[1:]
     # class by class, so that the partners of a tile's rows stand together
     order = classes.argsort(stable=True)
-    sorted_items, kinds = Vectors(items.rows[order], items.lengths[order]), classes[order]
+    sorted_items, kinds = items.only(order), classes[order]
     strangers, queries = len(classes) - sizes[kinds], sizes[classes] > 1
     _check(int(queries.sum()), strangers[sizes[kinds] > 1], negatives)
-    tile = tile_of(budget_bytes, items.rows.shape[1], per_row=6 * int(sizes.max()))
-    found = {k: items.lengths.new_empty(len(classes)) for k in negatives}
+    tile = tile_of(budget_bytes, items.embeddings.shape[1], per_row=6 * int(sizes.max()))
+    found = {k: items.norms.new_empty(len(classes)) for k in negatives}
     reached = torch.empty(0)
     for rows, columns, scores in tiles(sorted_items, sorted_items, tile):
         if not columns.start:
@@ -54,7 +55,7 @@ def verify_against(
     return {k: values[queries] for k, values in found.items()}
 
 
-def _partners(items: Vectors, kinds: Tensor, sizes: Tensor, rows: slice) -> Float[Tensor, "query partner"]:
+def _partners(items: Items, kinds: Tensor, sizes: Tensor, rows: slice) -> Float[Tensor, "query partner"]:
     """The scores a negative must stay below, rising: those of the query's class, less a tie; infinity where none is."""
     starts = sizes.cumsum(0) - sizes
     own = kinds[rows]

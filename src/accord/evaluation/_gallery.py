@@ -37,6 +37,11 @@ class Items(NamedTuple):
     def __len__(self) -> int:
         return len(self.ids)
 
+    def only(self, rows: Tensor) -> "Items":
+        """Some of them, in that order."""
+        embeddings, norms, labels, ids, sound, reading = self
+        return Items(embeddings[rows], norms[rows], labels[rows], ids[rows], sound[rows], reading)
+
     def unit(self, rows: slice | Tensor) -> Float[Tensor, "row dim"]:
         """Some rows at length one in float32, good for finding candidates; zero where there is no direction."""
         part = self.embeddings[rows]

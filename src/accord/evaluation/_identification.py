@@ -10,7 +10,8 @@ from torch import Tensor
 
 from accord.checks import check_count
 from accord.errors import BatchError, UsageError
-from accord.evaluation._cross_scores import BUDGET_BYTES, Tile, Vectors, tile_of, tiles, vectors
+from accord.evaluation._cross_scores import BUDGET_BYTES, Tile, some, tile_of, tiles
+from accord.evaluation._gallery import Items
 from accord.evaluation._scores import TIE
 from accord.evaluation._steps import (
     OperatingPoint,
@@ -228,15 +229,15 @@ def identify_draws(
 
 
 def _matches(who: str, queries: Labelled, gallery: Labelled, budget_bytes: int) -> Matches:
-    q, k = vectors(who, "queries", queries), vectors(who, "gallery", gallery)
-    if q.rows.shape[1] != k.rows.shape[1]:
-        wish = f"queries have {q.rows.shape[1]} numbers each, the gallery's items {k.rows.shape[1]}"
+    q, k = some(who, "queries", queries), some(who, "gallery", gallery)
+    if q.embeddings.shape[1] != k.embeddings.shape[1]:
+        wish = f"queries have {q.embeddings.shape[1]} numbers each, the gallery's items {k.embeddings.shape[1]}"
         raise BatchError(f"{who}: {wish}.\nEmbed both with one model.")
     names, classes = torch.unique(gallery.labels, return_inverse=True)
     column = torch.searchsorted(names, queries.labels.to(names.dtype).contiguous()).clamp_max(len(names) - 1)
     there = names[column] == queries.labels
-    tile = tile_of(budget_bytes, q.rows.shape[1], per_row=3 * len(names))
-    found = Matches(q.lengths.new_empty(len(column)), q.lengths.new_empty(len(column)), torch.zeros_like(column))
+    tile = tile_of(budget_bytes, q.embeddings.shape[1], per_row=3 * len(names))
+    found = Matches(q.norms.new_empty(len(column)), q.norms.new_empty(len(column)), torch.zeros_like(column))
     for rows, best in _class_scores(q, k, queries.ids, gallery.ids, classes, len(names), tile):
         own = best.gather(1, column[rows, None])[:, 0].masked_fill(~there[rows], -torch.inf)
         best[there[rows], column[rows][there[rows]]] = -torch.inf
@@ -247,10 +248,10 @@ def _matches(who: str, queries: Labelled, gallery: Labelled, budget_bytes: int) 
 
 
 def _class_scores(
-    q: Vectors, k: Vectors, asking: Tensor, ids: Tensor, classes: Tensor, count: int, tile: Tile
+    q: Items, k: Items, asking: Tensor, ids: Tensor, classes: Tensor, count: int, tile: Tile
 ) -> Iterator[tuple[slice, Float[Tensor, "query class"]]]:
     """The best score of each class for some queries at a time, no item finding itself."""
-    best = q.lengths.new_empty(0, count)
+    best = q.norms.new_empty(0, count)
     for rows, columns, block in tiles(q, k, tile):
         if not columns.start:
             best = block.new_full((len(block), count), -torch.inf)

@@ -52,8 +52,8 @@ def exact_pairs(
     scores = items.norms.new_empty(len(rows))
     for part in pieces(len(rows), 4 * items.embeddings.shape[1]):
         asked, place = torch.unique_consecutive(rows[part], return_inverse=True)
-        q_high, q_low = (table[place] for table in _parts(queries, asked))
-        k_high, k_low = _parts(items, columns[part])
+        q_high, q_low = (table[place] for table in parts(queries, asked))
+        k_high, k_low = parts(items, columns[part])
         scores[part] = (q_high * k_high).sum(1) + k_low.mul_(q_high).addcmul_(q_low, k_high).sum(1)
     return scores
 
@@ -61,16 +61,17 @@ def exact_pairs(
 def exact_rows(queries: Items, rows: Int[Tensor, " query"], items: Items) -> Float[Tensor, "query item"]:
     """Exact cosine scores of some queries with all items."""
     n, dim = items.embeddings.shape
-    q_high, q_low = _parts(queries, rows)
+    q_high, q_low = parts(queries, rows)
     scores = items.norms.new_empty(len(rows), n)
     everyone = torch.arange(n, device=rows.device)
     for part in row_blocks(n, 4 * dim, budget_bytes=2**23, itemsize=8):
-        k_high, k_low = _parts(items, everyone[part])
+        k_high, k_low = parts(items, everyone[part])
         scores[:, part] = q_high @ k_high.T + (q_high @ k_low.T + q_low @ k_high.T)
     return scores
 
 
-def _parts(items: Items, rows: Tensor) -> tuple[Tensor, Tensor]:
+def parts(items: Items, rows: slice | Tensor) -> tuple[Tensor, Tensor]:
+    """The high and low parts of some unit rows."""
     unit = items.embeddings[rows].double() / items.norms[rows, None]
     unit.masked_fill_(~items.sound[rows, None], 0)
     # |Σ high · low| ≤ √dim · 2^(-HIGH_BITS - 1): the grid leaves 53 bits for it, twice over for the two mixed sums

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from accord.checks import check_count, check_finite, describe
 from accord.errors import BatchError, UsageError
-from accord.evaluation._cross_scores import BUDGET_BYTES, Tile, Vectors, pair_products, tile_of, tiles, vectors
+from accord.evaluation._cross_scores import BUDGET_BYTES, Tile, some, tile_of, tiles
+from accord.evaluation._gallery import Items
+from accord.evaluation._scores import exact_pairs
 from accord.evaluation._steps import (
     OperatingPoint,
     Steps,
@@ -107,9 +109,9 @@ def pair_scores(labelled: Labelled, pairs: Pairs, *, by: Literal["id", "row"] = 
     if pairs.anchors.shape != pairs.others.shape:
         shapes = f"  anchors: {describe(pairs.anchors)}\n  others:  {describe(pairs.others)}"
         raise BatchError(f"pair_scores: a pair has two items, so both lists must be as long.\n{shapes}")
-    items = vectors("pair_scores", "items", labelled)
+    items = some("pair_scores", "items", labelled)
     rows = [_rows_of(labelled.ids, side, by) for side in pairs]
-    return pair_products(items, items, *rows)
+    return exact_pairs(items, rows[0], items, rows[1])
 
 
 def verify_all(
@@ -129,7 +131,7 @@ def verify_all(
     """
     rates = checked_rates("verify_all", fars)
     check_count("verify_all", "budget_bytes", budget_bytes, high=2**63)
-    items = vectors("verify_all", "items", labelled)
+    items = some("verify_all", "items", labelled)
     classes, sizes = torch.unique(labelled.labels, return_inverse=True, return_counts=True)[1:]
     genuine = int((sizes * (sizes - 1) // 2).sum())
     n = len(classes)
@@ -139,7 +141,7 @@ def verify_all(
             f"verify_all: there are {genuine:,} pairs of one class, more than most_genuine={most_genuine:,}.\n"
             f"They are kept; allow more (about 24 bytes each), or judge fewer images of each class."
         )
-    tile = tile_of(budget_bytes, items.rows.shape[1])
+    tile = tile_of(budget_bytes, items.embeddings.shape[1])
     steps = count_steps(_genuine(items, classes, sizes, genuine, tile), _impostors(items, classes, tile))
     shared = "Pairs that share an item are not independent: the figures are less sure than their number suggests."
     return _judged("verify_all", steps, rates, None, (shared,))
@@ -160,12 +162,12 @@ def _judged(
     )
 
 
-def _genuine(items: Vectors, classes: Tensor, sizes: Tensor, total: int, tile: Tile) -> Tensor:
+def _genuine(items: Items, classes: Tensor, sizes: Tensor, total: int, tile: Tile) -> Tensor:
     """The scores of all pairs of one class, class by class."""
-    scores = items.lengths.new_empty(total)
+    scores = items.norms.new_empty(total)
     order, done = classes.argsort(stable=True), 0
     for members in torch.split(order, sizes.tolist()):
-        own = Vectors(items.rows[members], items.lengths[members])
+        own = items.only(members)
         for rows, columns, block in tiles(own, own, tile, upper=True):
             found = block[_above_diagonal(rows, columns)]
             scores[done : done + len(found)] = found
@@ -173,7 +175,7 @@ def _genuine(items: Vectors, classes: Tensor, sizes: Tensor, total: int, tile: T
     return scores
 
 
-def _impostors(items: Vectors, classes: Tensor, tile: Tile) -> Iterator[Tensor]:
+def _impostors(items: Items, classes: Tensor, tile: Tile) -> Iterator[Tensor]:
     """The scores of all pairs of two classes, each pair once."""
     for rows, columns, block in tiles(items, items, tile, upper=True):
         different = classes[rows, None] != classes[columns]

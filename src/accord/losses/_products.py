@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from accord.errors import UnknownNameError
+from accord.geometry import has_onednn, onednn_linear
 
 ProductPath = Literal["default", "onednn"]
 LARGE = 2**20  # multiplications; for fewer, calling oneDNN costs more than it saves
@@ -26,26 +27,20 @@ def choose_product_path(path: ProductPath) -> None:
     """
     if path not in get_args(ProductPath):
         raise UnknownNameError("path of products", path, get_args(ProductPath))
-    _chosen[0] = path if path == "default" or available() else "default"
-
-
-def available() -> bool:
-    """Whether this build of torch has oneDNN's product."""
-    known: bool = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return known
+    _chosen[0] = path if path == "default" or has_onednn() else "default"
 
 
 def times(q: Tensor, k: Tensor) -> Tensor:
     """qkᵀ."""
     if _other_path(q, len(k)):
-        return _linear(q, k)
+        return onednn_linear(q, k)
     return q @ k.T
 
 
 def fold_(target: Tensor, weights: Tensor, vectors: Tensor, factor: float) -> None:
     """target += factor · weights · vectors."""
     if _other_path(weights, vectors.shape[1]):
-        target.add_(_linear(weights, vectors.T), alpha=factor)
+        target.add_(onednn_linear(weights, vectors.T), alpha=factor)
     else:
         target.addmm_(weights, vectors, alpha=factor)
 
@@ -53,8 +48,3 @@ def fold_(target: Tensor, weights: Tensor, vectors: Tensor, factor: float) -> No
 def _other_path(x: Tensor, width: int) -> bool:
     large = x.numel() * width > LARGE
     return large and _chosen[0] == "onednn" and x.dtype == torch.float32 and x.device.type == "cpu"
-
-
-def _linear(x: Tensor, weight: Tensor) -> Tensor:
-    found: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
-    return found

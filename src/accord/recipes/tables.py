@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from accord.data import printable
-from accord.errors import DataError, ResourceError, UnknownNameError
+from accord.data import parquet_file, printable
+from accord.errors import DataError, UnknownNameError
 
 # columns that are never a dimension of a vector
 ASIDE = frozenset(
@@ -92,18 +92,10 @@ def _columns(header: list[str], name: str, path: Path, wanted: Wanted) -> list[i
 
 def read_parquet(path: Path, name: str, wanted: Wanted) -> np.ndarray:
     """A column; for a matrix one of lists of equal length, or all columns of floating numbers."""
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise ResourceError("Reading .parquet needs pyarrow: pip install 'accord[parquet]'") from None
-    try:
-        file = pq.ParquetFile(path, memory_map=True)
+    with parquet_file(path, f"{wanted.what}: {printable(path.name)}") as file:
         columns = _parquet_columns(file.schema_arrow, name, path, wanted)
         table = file.read(columns=columns)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DataError(f"{wanted.what}: {path.name} is no readable Parquet file: {first_line(error)}.") from None
-    arrays = [_parquet_values(table.column(column).combine_chunks(), column, path) for column in columns]
+        arrays = [_parquet_values(table.column(column).combine_chunks(), column, path) for column in columns]
     return arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=1)
 
 
