@@ -157,7 +157,7 @@ def test_a_gallery_of_strangers_and_other_mistakes_are_refused():
         identify(probes, gallery, ranks=(0,))
     with pytest.raises(BatchError, match="Embed both with one model"):
         identify(probes, items_of([0, 1], dim=7))
-    with pytest.raises(NumericError, match="gallery: .* 1 of 2 items have one: id 10"):
+    with pytest.raises(NumericError, match=r"gallery: .* 1 of 2 items have one: id 10"):
         best_matches(probes, gallery._replace(embeddings=torch.tensor([[1.0, 0, 0, 0], [0, 0, 0, 0]])))
     probes.embeddings[1] = torch.nan
     with pytest.raises(NumericError, match=r"queries.*id 1"):
