@@ -239,5 +239,5 @@ def test_a_mistake_in_parquet_is_told_by_its_row(root: Path, monkeypatch: pytest
 def test_without_pyarrow_it_is_asked_for(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = _parquet(root, path=PATHS, label=PATHS)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ResourceError, match=r'pip install "accord\[parquet\]"'):
+    with pytest.raises(ResourceError, match=r"pip install 'accord\[parquet\]'"):
         read_images(table)

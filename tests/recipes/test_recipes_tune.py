@@ -25,14 +25,14 @@ def test_takes_the_faster_path() -> None:
 
 
 def test_never_takes_a_path_that_is_not_exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "_linear", lambda q, k: (q.bfloat16() @ k.bfloat16().T).float())
+    monkeypatch.setattr(products, "onednn_linear", lambda q, k: (q.bfloat16() @ k.bfloat16().T).float())
     found = accord.tune()
     assert found.onednn == 0
     assert found.path == "default"
 
 
 def test_a_missing_path_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "available", lambda: False)
+    monkeypatch.setattr(products, "has_onednn", lambda: False)
     choose_product_path("onednn")
     assert product_path() == "default"
     assert accord.tune().onednn == 0
@@ -40,5 +40,5 @@ def test_a_missing_path_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_small_products_stay_on_the_default_path(monkeypatch: pytest.MonkeyPatch) -> None:
     choose_product_path("onednn")
-    monkeypatch.setattr(products, "_linear", lambda q, k: pytest.fail("too small"))
+    monkeypatch.setattr(products, "onednn_linear", lambda q, k: pytest.fail("too small"))
     assert products.times(torch.ones(2, 3), torch.ones(4, 3)).shape == (2, 4)
