@@ -143,8 +143,11 @@ def test_a_run_is_judged_by_a_protocol_without_being_changed(tiny_run: Path) -> 
     assert judged.report["test_set"]["opened"] >= 1
     assert judged.report["images"]["size"] == "32 pixels, crop"
     assert judged.report["protocol"]["preset"]["source"].startswith("Musgrave")
+    opened = judged.report["test_set"]["opened"]
     with pytest.raises(UsageError, match="needs queries beside the gallery"):
         judge_run(tiny_run, how=Judging(protocol="in_shop"))
+    again = judge_run(tiny_run, how=Judging(metrics=["recall@1"])).report["test_set"]["opened"]
+    assert again == opened + 1, "a question that was refused opened nothing"
 
 
 @pytest.mark.pretrained

@@ -181,9 +181,12 @@ def test_the_text_shows_dashes_without_a_baseline(report):
 
 def test_a_change_for_the_worse_is_marked_as_such(report):
     worse = {**report, "metrics": {"recall@1": 0.2, "nmi": 0.5}, "baseline": {"recall@1": 0.3, "nmi": 0.5}}
+    worse["gain_intervals"] = {}
     page = render_html(worse)
     assert '<p class="change down">▼ −10.0 points</p>' in page
     assert '<p class="change same">+0.0 points</p>' in page
+    unsure = {**worse, "gain_intervals": {"recall@1": [-0.21, 0.01]}}
+    assert '<p class="change same">▼ −10.0 points</p>' in render_html(unsure), "it may be nothing: no colour says less"
 
 
 def test_writes_both_files_and_replaces_them(tmp_path, report, thumbnails):

@@ -33,21 +33,23 @@ def judge_run(
     embedder = load_embedder(run, allow_imports=allow_imports)
     labelled = load_index(run, embedder).labelled
     judged = asked_of(labelled, manifest)
-    opening = open_test_set(
+    size = f"{config.model.size} pixels, {config.model.fit}"
+    facts: Json = {
+        "run": run.path.name,
+        "images": {"size": size, "embedding": embedder.dim, "backbone": config.model.backbone},
+    }
+    found = judge(
+        judged._replace(pairs=pairs), how, title=f"{run.path.name} on {manifest.name}", facts=facts, watch=watch
+    )
+    opening = open_test_set(  # here and not before: a question that is refused has shown nobody anything
         test_set(manifest)["gallery"]["fingerprint"],
         model=fingerprint(embedder),
         config=config_fingerprint(config),
         run=run.path.name,
     )
     watch.say(f"the test set has been opened {opening.words}")
-    size = f"{config.model.size} pixels, {config.model.fit}"
-    facts: Json = {
-        "run": run.path.name,
-        "test_set": opening.as_json(),
-        "images": {"size": size, "embedding": embedder.dim, "backbone": config.model.backbone},
-    }
-    judged = judged._replace(notes=(*judged.notes, *opening.notes), pairs=pairs)
-    return judge(judged, how, title=f"{run.path.name} on {manifest.name}", facts=facts, watch=watch)
+    notes = [*found.report["notes"], *opening.notes]
+    return found._replace(report={**found.report, "test_set": opening.as_json(), "notes": notes})
 
 
 def write_judgement(judged: Judgement, *, out: Path | None = None, per_query: Path | None = None) -> None:

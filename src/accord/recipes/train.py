@@ -22,7 +22,7 @@ from accord.recipes.config import RunConfig
 from accord.recipes.evaluate import report_on
 from accord.recipes.interrupt import StoppedError, stop_flag
 from accord.recipes.per_query import TUNING
-from accord.recipes.resolve import changed, dump, flat
+from accord.recipes.resolve import changed, dump, filled, flat
 from accord.recipes.run_evaluation import check_asking
 from accord.recipes.session import Session, can_be_judged, open_session, seconds_per_step, warm_up
 from accord.recipes.source import open_source
@@ -253,7 +253,7 @@ def _refuse_other_run(facts: Json, config: RunConfig, manifest: Manifest) -> Non
     """A state goes on bit-equal only with the images and the options it was saved under; the device may change."""
     if facts["extra"]["data"] != fingerprint(manifest):
         raise ArtifactError("The images or the split are no longer those the run was started with; it can't go on.")
-    saved, given = flat(facts["extra"]["config"]), flat(config.model_dump(mode="json"))
+    saved, given = flat(filled(facts["extra"]["config"])), flat(config.model_dump(mode="json"))
     other = sorted(key for key in saved.keys() | given.keys() if saved.get(key) != given.get(key))
     if other and other != ["training.device"]:
         raise ArtifactError(

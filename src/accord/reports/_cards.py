@@ -71,6 +71,9 @@ def _change(report: Json, key: str) -> str:
         return ""
     difference = round(100 * (value - before), 1)
     kind, arrow = ("up", "▲ ") if difference > 0 else ("down", "▼ ") if difference < 0 else ("same", "")
+    low, high = report["gain_intervals"].get(key) or (0.0, 0.0)
+    if low < 0 < high:  # it may be nothing, and no colour should say otherwise
+        kind = "same"
     return (
         f'<p class="change {kind}">{arrow}{points(value, before)} points</p>'
         f'<p class="then">frozen {percent(before)} %</p>'
