@@ -24,6 +24,8 @@ from accord.recipes.build import (
 )
 from accord.recipes.config import RunConfig
 from accord.recipes.device import pick_device
+from accord.recipes.proxy_log import PREFIX, ProxyLog
+from accord.recipes.relations import TRIPLET_ACCURACY, accuracy_on
 from accord.recipes.watch import Watch
 from accord.runs import RunFolder
 from accord.training import collapse, restore, spread, training_state
@@ -46,7 +48,9 @@ class Session:
     table: ImageTable
     plan: BatchPlan
     images: TrainingBatches
-    best: dict[str, float]
+    proxies: ProxyLog
+    best: dict[str, float] = field(default_factory=dict)
+    warned: bool = False
     seconds_before: float = 0.0
     begin: float = field(default_factory=time.perf_counter)
 
@@ -80,15 +84,16 @@ class Session:
         tensors, facts = training_state(self.embedder, self.objective, self.optimizer, step=step, extra=extra)
         if isinstance(self.plan, HardClassBatches):
             tensors = {**tensors, **{MINED + name: tensor for name, tensor in self.plan.state().items()}}
-        run.save_state(tensors, facts)
+        run.save_state({**tensors, **self.proxies.state()}, facts)
 
     def restore(self, tensors: Mapping[str, Tensor], facts: Json) -> int:
         """Go back to a saved state; return the next step."""
         self.best, self.seconds_before = dict(facts["extra"]["best"]), float(facts["extra"].get("seconds", 0.0))
+        self.proxies.restore(tensors)
         mined = {name: tensor for name, tensor in tensors.items() if name.startswith(MINED)}
         if isinstance(self.plan, HardClassBatches):
             self.plan.restore({name.removeprefix(MINED): tensor for name, tensor in mined.items()})
-        rest = {name: tensor for name, tensor in tensors.items() if name not in mined}
+        rest = {name: tensor for name, tensor in tensors.items() if not name.startswith((MINED, PREFIX))}
         return restore(self.embedder, self.objective, self.optimizer, rest, facts)
 
     def deployed(self) -> Embedder:
@@ -100,7 +105,10 @@ class Session:
         return deployed(self.embedder, self.config, shares)
 
     def validate(self, watch: Watch) -> dict[str, float] | None:
-        """R@1 and MAP@R on the held-out training classes, None when they can't tell; warns of a collapse."""
+        """R@1 and MAP@R on the held-out training classes, None when they can't tell; warns of a collapse.
+
+        Where triplets were given, the share of those among them that holds is beside.
+        """
         held_out = self.manifest.only("validation")
         if not can_be_judged(held_out):
             return None
@@ -109,7 +117,9 @@ class Session:
         if warning:
             watch.warn(warning)
         found = evaluate(embedded, clusters=False).metrics
-        return {name: found[name] for name in ("recall@1", "map@r")}
+        triplets = accuracy_on(embedded, held_out)
+        told = {name: found[name] for name in ("recall@1", "map@r")}
+        return told if triplets is None else {**told, TRIPLET_ACCURACY: triplets[0]}
 
 
 def can_be_judged(part: Manifest) -> bool:
@@ -127,7 +137,8 @@ def open_session(config: RunConfig, manifest: Manifest) -> Session:
     objective = build_objective(config, classes=len(train.classes)).to(device)
     plan, images = build_batches(config, table)
     optimizer = build_optimizer(config, embedder, objective)
-    return Session(config, manifest, device, embedder, objective, optimizer, table, plan, images, {})
+    watched = ProxyLog(objective, every=len(plan))
+    return Session(config, manifest, device, embedder, objective, optimizer, table, plan, images, watched)
 
 
 def seconds_per_step(session: Session) -> float:

@@ -21,7 +21,9 @@ from accord.recipes.choose import Choice, choose_epochs, choose_shapes, smaller_
 from accord.recipes.config import RunConfig
 from accord.recipes.evaluate import report_on
 from accord.recipes.interrupt import StoppedError, stop_flag
+from accord.recipes.log_entry import step_entry
 from accord.recipes.per_query import TUNING
+from accord.recipes.proxy_log import warnings_of
 from accord.recipes.resolve import changed, dump, filled, flat
 from accord.recipes.run_evaluation import check_asking
 from accord.recipes.session import Session, can_be_judged, open_session, seconds_per_step, warm_up
@@ -165,9 +167,10 @@ def _teach(run: RunFolder, session: Session, *, first: int, watch: Watch) -> Non
         clock = _Clock(first, steps, config.classes_per_batch * config.per_class)  # type: ignore[operator]
         for step in steps_done:
             done = step.number + 1
-            run.append_log(_entry(step, session))
+            run.append_log(step_entry(step, session.objective))
             watch.progress("training", done, steps, clock.facts(step))
             if done % len(session.plan) == 0 or done == steps:
+                _look_at_proxies(run, session, step=done, watch=watch)
                 _judge(run, session, step=done, watch=watch)
             if time.perf_counter() - saved > SAVE_EVERY_SECONDS or done == steps:
                 session.save(run, step=done)
@@ -179,6 +182,18 @@ def _teach(run: RunFolder, session: Session, *, first: int, watch: Watch) -> Non
                     f"  Go on with: accord train --resume {run.path}",
                     number=flag.number,
                 )
+
+
+def _look_at_proxies(run: RunFolder, session: Session, *, step: int, watch: Watch) -> None:
+    """Log what the proxies stand for, and say once if it is next to nothing."""
+    told = session.proxies.read()
+    if told:
+        run.append_log({"proxies": {"step": step, **told}})
+    warnings = warnings_of(told)
+    if warnings and not session.warned:
+        session.warned = True
+        for warning in warnings:
+            watch.warn(warning)
 
 
 def _judge(run: RunFolder, session: Session, *, step: int, watch: Watch) -> None:
@@ -207,25 +222,6 @@ def _finish(run: RunFolder, session: Session, watch: Watch) -> Json:
     if not session.config.evaluation.test:
         return end_untested(run, training_seconds=seconds)
     return report_on(run, embedder, session.config, session.manifest, watch=watch, training_seconds=seconds)
-
-
-def _entry(step: Step, session: Session) -> Json:
-    weights = getattr(session.objective, "weights", None)
-    return {
-        "step": step.number + 1,
-        "epoch": step.epoch,
-        "loss": _number(step.loss),
-        "terms": {name: _number(value) for name, value in step.terms.items()},
-        "weights": {name: _number(value) for name, value in weights().items()} if callable(weights) else {},
-        "rates": dict(step.rates),
-        "gradient_norm": _number(step.gradient_norm),
-        "skipped": step.skipped,
-    }
-
-
-def _number(value: object) -> float | None:
-    number = float(value)  # type: ignore[arg-type]
-    return number if number == number and abs(number) != float("inf") else None
 
 
 class _Clock:
