@@ -147,8 +147,8 @@ class Schedule:
         """Name, seed and fold of the runs of an arm that count, known before its tuning."""
         study = self.plan.study
         rows: list[tuple[str, int, int | None]] = []
-        for place, seed in enumerate(study.seeds):
-            folds: Sequence[int | None] = [None if study.folds is None else place % study.folds]
+        for seed in study.seeds:
+            folds: Sequence[int | None] = [None if study.folds is None else seed % study.folds]
             if study.every_fold:
                 folds = range(study.folds or 1)
             rows.extend((f"runs/{data}/{arm}/seed-{seed}{_suffix(fold)}", seed, fold) for fold in folds)

@@ -1,0 +1,126 @@
+"""Tells which runs of a study have no record, and writes study files that ask for these alone, already tuned."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from _evidence_records import Evidence, Key, named, portable, wanted
+
+from accord.errors import UsageError
+from accord.recipes.config import RunConfig
+from accord.recipes.resolve import filled, flat, read_config
+from accord.recipes.study_config import StudyConfig, make_study, read_study
+from accord.recipes.study_plan import Plan
+from accord.types import Json
+
+
+def missing(study: StudyConfig, evidence: Evidence | None) -> list[Key]:
+    """The runs without a record; one that failed has one. UsageError if a record is of another study."""
+    if evidence is None:
+        return wanted(study)
+    plan, keys = Plan(study), wanted(study)
+    for key in keys:
+        recorded, tuned = (evidence.runs.get(key) or {}).get("config"), _tuned(study, evidence, key)
+        if recorded is not None and tuned is not None:
+            _refuse_changes(key, recorded, _config(plan, key, tuned))
+    return [key for key in keys if key not in evidence.runs]
+
+
+def _tuned(study: StudyConfig, evidence: Evidence | None, key: Key) -> Json | None:
+    """The settings that an arm's tuning found, empty without any to do; None if it has not ended or found nothing."""
+    if study.tune is None:
+        return {}
+    row = evidence.tunings.get(key[:2]) if evidence else None
+    return row["settings"] if row and row["complete"] and row["best"] is not None else None
+
+
+def _config(plan: Plan, key: Key, tuned: Mapping[str, Any]) -> RunConfig:
+    data, arm, seed, fold = key
+    return plan.final(data, arm, seed, None if fold < 0 else fold, tuned)
+
+
+def _refuse_changes(key: Key, recorded: Json, config: RunConfig) -> None:
+    was, now = (flat(portable(filled(raw))) for raw in (recorded, config.model_dump(mode="json")))
+    changes = [
+        f"  {name}: {was.get(name)!r} → {now.get(name)!r}"
+        for name in sorted(was.keys() | now.keys())
+        if was.get(name) != now.get(name)
+    ]
+    if changes:
+        raise UsageError(
+            f"{named(key)} is recorded with other settings than the study has now.\n"
+            + "\n".join(changes[:8])
+            + "\n  Put the file back, or give the changed study another `name`."
+        )
+
+
+def rest_of(path: Path, evidence: Evidence | None) -> list[Json]:
+    """Studies that ask for the runs without a record and for no others, each a mapping for a study file.
+
+    Arms that lack the same seeds of the same data share a study; tuned ones take what was found for their settings,
+    and are not tuned again. Arms whose tuning did not end are tuned anew.
+    """
+    study = read_study(path)
+    groups: dict[tuple[str, tuple[int, ...], bool], list[str]] = {}
+    keys = missing(study, evidence)
+    for data, arm in dict.fromkeys(key[:2] for key in keys):
+        lacks = [key for key in keys if key[:2] == (data, arm)]
+        seeds = tuple(dict.fromkeys(key[2] for key in lacks))
+        groups.setdefault((data, seeds, _tuned(study, evidence, lacks[0]) is not None), []).append(arm)
+    found = []
+    for (data, seeds, tuned), arms in groups.items():
+        raw = _part(path, study, data, seeds, {arm: _settings(study, evidence, data, arm) for arm in arms}, tuned=tuned)
+        check_part(make_study(raw), study, [key for key in keys if key[0] == data and key[1] in arms], evidence)
+        found.append(raw)
+    return found
+
+
+def _settings(study: StudyConfig, evidence: Evidence | None, data: str, arm: str) -> Json:
+    return {**Plan(study).arms[arm], **(_tuned(study, evidence, (data, arm, 0, 0)) or {})}
+
+
+def _part(
+    path: Path, study: StudyConfig, data: str, seeds: Sequence[int], arms: Mapping[str, Json], *, tuned: bool
+) -> Json:
+    """The study file with other arms, one data set, and the seeds in the order that gives each its fold again."""
+    raw = {key: value for key, value in read_config(path).items() if key not in ("arms", "grid", "data", "seeds")}
+    (entry,) = [entry for entry in study.data if entry.name == data]
+    tune = raw.pop("tune", None)
+    if tune and not tuned:
+        spaces = {arm: space for arm, space in (tune.get("per_arm") or {}).items() if arm in arms}
+        raw["tune"] = {**tune, "per_arm": spaces}
+    ordered = seeds if study.every_fold else _in_turn(study, seeds)
+    described = {**entry.model_dump(mode="json", exclude_unset=True), "name": entry.name}
+    return {**raw, "data": described, "arms": dict(arms), "seeds": list(ordered)}
+
+
+def _in_turn(study: StudyConfig, seeds: Sequence[int]) -> list[int]:
+    """Seeds so that each comes at a place with its fold, as far as there is such an order."""
+    folds = study.folds or 1
+    left, ordered = list(seeds), list[int]()
+    while left:
+        fits = [seed for seed in left if study.seeds.index(seed) % folds == len(ordered) % folds]
+        ordered.append((fits or left)[0])
+        left.remove(ordered[-1])
+    return ordered
+
+
+def check_part(part: StudyConfig, study: StudyConfig, lacks: Sequence[Key], evidence: Evidence | None) -> None:
+    """Refuse a study that would run anything but what is missing, or with other settings."""
+    if stray := sorted(set(wanted(part)) ^ set(lacks)):
+        raise UsageError(
+            f"The missing runs can't be a study of their own, because of {named(stray[0])}.\n"
+            "  A study gives folds to its seeds in turn. Let the whole study go on in its own folder."
+        )
+    plan, rest = Plan(study), Plan(part)
+    for key in lacks:
+        tuned = _tuned(study, evidence, key)
+        if tuned is not None and _config(rest, key, {}) != _config(plan, key, tuned):
+            raise UsageError(f"{named(key)} would not be trained with the settings of the study.")
+
+
+def dump(raw: Json, path: Path) -> None:
+    """Write a study file."""
+    first = f"# The rest of {raw['name']}: runs without a record, with the settings that its tuning found.\n"
+    path.write_text(first + yaml.safe_dump(raw, sort_keys=False, allow_unicode=True), encoding="utf-8")
