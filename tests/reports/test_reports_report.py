@@ -197,6 +197,14 @@ def test_a_long_log_is_averaged_down(rows):
     assert columns["validation"] == [{"step": 900, "recall@1": 0.6, "map@r": 0.3}]
 
 
+def test_what_was_logged_of_proxies_is_gathered_by_loss(rows):
+    seen = {"proxies": 66, "dead_proxies": 2.0, "bound": float("inf")}
+    log = [*rows(1), {"proxies": {"step": 1, "proxy_nca": seen}}, {"proxies": {"step": 2, "proxy_nca": seen}}]
+    told = {"proxies": 66, "dead_proxies": 2.0, "bound": None}
+    assert history(log)["proxies"] == {"proxy_nca": [{"step": 1, **told}, {"step": 2, **told}]}
+    assert history(rows(1))["proxies"] == {}
+
+
 def test_a_loss_that_was_not_finite_leaves_a_gap(rows):
     log = rows(3)
     log[1] |= {"loss": float("nan"), "terms": {"late": 1.0}}

@@ -34,7 +34,19 @@ def history(rows: Sequence[Json]) -> Json:
         for row in rows
         if row.get("validation")
     ]
+    columns["proxies"] = _proxies(rows)
     return columns
+
+
+def _proxies(rows: Sequence[Json]) -> dict[str, list[Json]]:
+    """By loss, what each epoch found of its proxies."""
+    found: dict[str, list[Json]] = {}
+    for row in rows:
+        for name, seen in (row.get("proxies") or {}).items():
+            if name != "step":
+                figures = {key: value if key == "proxies" else number(value) for key, value in seen.items()}
+                found.setdefault(name, []).append({"step": row["proxies"]["step"], **figures})
+    return found
 
 
 def _mean(values: Iterable[Any]) -> float | None:

@@ -41,6 +41,15 @@ const asMark = (value) => Number((100 * value).toFixed(1)) + " %";
   if (terms.length > 1)
     // a last row of one or two panels fills the whole width
     terms.forEach((term, i) => lineChart(panel(i < terms.length - (terms.length % 3) ? "" : terms.length % 3 === 2 ? "wide" : "full"), { ...common, title: term.name, unit: "loss term", series: [term], smoothed: true, height: 170 }));
+  for (const [name, seen] of Object.entries(log.proxies || {})) {
+    const last = seen[seen.length - 1];
+    const bounds = [["images against images", "true_loss"], ["its bound by proxies", "bound"]];
+    const series = bounds.map(([label, key], i) => ({ name: label, color: color(i), values: seen.map((row) => row[key] ?? null), dots: true, order: i }));
+    lineChart(panel("full"), {
+      title: name ? `Proxies of ${name}` : "Proxies", unit: `loss of one batch · nearest to no image: ${last.dead_proxies} of ${last.proxies}` + (last.epsilon === undefined ? "" : ` · ε ${short(last.epsilon)}`),
+      x: seen.map((row) => row.step), xLabel: "step", xName: (i) => `After step ${seen[i].step}`, series, height: 240,
+    });
+  }
   const [weights, rates] = [groups("weights"), groups("rates")];
   if (weights.length > 1) lineChart(panel(rates.length ? "wide" : "full"), { ...common, title: "Ensemble weights", series: weights, height: 240 });
   if (rates.length) lineChart(panel(weights.length > 1 ? "wide" : "full"), { ...common, title: "Learning rates", unit: "logarithmic", series: rates, logY: true, height: 240 });
