@@ -12,6 +12,7 @@ from accord.geometry import (
     full,
     inner,
     normalise,
+    places,
     row_blocks,
     smallest_norm,
     squared_euclidean,
@@ -131,3 +132,25 @@ def test_row_blocks_cover_all_rows_within_the_budget(count: int, columns: int, b
     for block in blocks:
         height = block.stop - block.start
         assert height == 1 or height * columns * itemsize <= budget
+
+
+@given(st.lists(st.integers(-5, 300), max_size=12, unique=True), st.lists(st.integers(-5, 300), max_size=12))
+@settings(max_examples=100, derandomize=True, deadline=None, database=None)
+def test_places_are_those_of_a_slow_search(known: list[int], ids: list[int]) -> None:
+    expected = [known.index(id) if id in known else -1 for id in ids]
+    found = places(torch.tensor(ids, dtype=torch.int64), torch.tensor(known, dtype=torch.int64))
+    assert found.dtype == torch.int64
+    assert found.tolist() == expected
+
+
+def test_places_mind_no_shape_stride_or_dtype() -> None:
+    known = torch.tensor([7, 3, 250], dtype=torch.uint8)
+    ids = torch.tensor([[3, 7], [250, 3 + 256], [-6, 7]])  # of these, 259 and -6 would be 3 and 250 in eight bits
+    assert places(ids, known).tolist() == [[1, 0], [2, -1], [-1, 0]]
+    assert places(ids.T, known).tolist() == [[1, 2, -1], [0, -1, 0]]
+    assert places(ids, known[:0]).tolist() == [[-1, -1]] * 3
+    assert places(known, ids[0]).tolist() == [1, 0, -1]
+
+
+def test_an_id_that_is_known_twice_has_one_of_its_rows() -> None:
+    assert places(torch.tensor([5]), torch.tensor([5, 2, 5])).item() in (0, 2)

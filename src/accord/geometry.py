@@ -1,4 +1,4 @@
-"""How far apart embeddings are: similarities, distances and normalisation that stay finite at zero, and row blocks.
+"""How far apart embeddings are, finite at zero: similarities, distances, normalisation; row blocks and rows by id.
 
 Every function here multiplies in at least float32, also under autocast, and hands back finite values *and* gradients
 for duplicates and zero rows.
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -100,6 +100,19 @@ def row_blocks(rows: int, columns: int, *, budget_bytes: int = 32 * 2**20, items
     """
     size = max(1, budget_bytes // max(1, columns * itemsize))
     return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
+
+
+def places(ids: Integer[Tensor, "*shape"], known: Integer[Tensor, " item"]) -> Int[Tensor, "*shape"]:
+    """The row of each id in `known`, -1 where it is not there; of an id that is there twice, any one of its rows.
+
+    `known` may come in any order; it is sorted on every call.
+    """
+    if not len(known):
+        return torch.full_like(ids, -1, dtype=torch.int64)
+    ordered, order = known.sort()
+    place = torch.searchsorted(ordered, ids.to(ordered.dtype).contiguous()).clamp_max(len(known) - 1)
+    # compared as they came: an id beyond the dtype of `known` would be another one in it
+    return torch.where(ordered[place] == ids, order[place], -1)
 
 
 def _no_autocast(device_type: str) -> AbstractContextManager[object]:

@@ -1,6 +1,6 @@
 """Which names count as images, which are a system's litter, and how any name is shown in a message."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from accord.errors import DataError
 
@@ -34,9 +34,13 @@ def printable(name: str) -> str:
 
 def shown(names: Iterable[str], limit: int = 5) -> str:
     """The first few names of a list in quotes, and how many more there are."""
-    quoted = [f"'{printable(name)}'" for name in names]
-    more = f" and {len(quoted) - limit} more" if len(quoted) > limit else ""
-    return ", ".join(quoted[:limit]) + more
+    return listed([f"'{printable(name)}'" for name in names], limit)
+
+
+def listed(entries: Sequence[str], limit: int = 5, *, between: str = ", ") -> str:
+    """The first few entries as they are, and how many more there are; with a line break `between`, line by line."""
+    more = f"{between.removeprefix(',')}and {len(entries) - limit} more" if len(entries) > limit else ""
+    return between.join(entries[:limit]) + more
 
 
 def check_relative(path: str, who: str) -> None:

@@ -9,12 +9,11 @@ from torch import Tensor
 
 from accord.checks import check_count, describe
 from accord.errors import BatchError, NumericError, UsageError
-from accord.evaluation._directions import places
 from accord.evaluation._gallery import Items, gather
 from accord.evaluation._lists import evaluate_lists, right_items
 from accord.evaluation._metrics import wanted
 from accord.evaluation._scores import TIE, exact_rows
-from accord.geometry import row_blocks
+from accord.geometry import places, row_blocks
 from accord.types import Evaluation, Index, Labelled, Neighbours
 
 SAMPLE = 1000
@@ -108,7 +107,7 @@ def _search(who: str, index: Index, side: Labelled, gallery: Items, k: int) -> N
         wish = f"the index must answer with {width} scores and whole ids for each of {len(side.ids)} queries"
         raise BatchError(f"{who}: {wish}; where it finds fewer, with the id -1.\n{shapes}")
     there = ids != -1
-    strange = ids[there & (places(ids.flatten(), gallery.ids).reshape(ids.shape) < 0)]
+    strange = ids[there & (places(ids, gallery.ids) < 0)]
     if len(strange):
         raise BatchError(f"{who}: the index found id {strange[0]}, which is not among the items; -1 means none.")
     ordered = ids.sort(dim=1).values
@@ -127,7 +126,7 @@ def _search(who: str, index: Index, side: Labelled, gallery: Items, k: int) -> N
 
 def _recall(lists: Neighbours, asking: Items, rows: Int[Tensor, " query"], gallery: Items, k: int) -> float:
     """The share of what exact search finds for these rows that is also in their lists."""
-    column = places(lists.ids.flatten(), gallery.ids).reshape(lists.ids.shape)
+    column = places(lists.ids, gallery.ids)
     own = places(asking.ids[rows], gallery.ids)
     found = total = 0
     for part in row_blocks(len(rows), 4 * len(gallery), budget_bytes=BUDGET_BYTES, itemsize=8):

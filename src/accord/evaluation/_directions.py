@@ -47,15 +47,6 @@ def _repeat(ids: Tensor) -> bool:
     return bool((ordered[1:] == ordered[:-1]).any())
 
 
-def places(ids: Tensor, known: Tensor) -> Tensor:
-    """The position of each of `ids` in `known`, -1 where it is not there."""
-    if not len(known):
-        return torch.full_like(ids, -1)
-    ordered, order = known.sort()
-    place = torch.searchsorted(ordered, ids).clamp_max(len(known) - 1)
-    return torch.where(ordered[place] == ids, order[place], -1)
-
-
 def nearest(
     queries: Float[Tensor, "query dim"], keys: Float[Tensor, "key dim"], own: Tensor, k: int, *, budget_bytes: int
 ) -> Neighbours:

@@ -17,6 +17,7 @@ from accord.evaluation._metrics import METRICS, Wanted, wanted
 from accord.evaluation._notes import notes
 from accord.evaluation._protocol import Problem, pose
 from accord.evaluation._ranking import BUDGET_BYTES
+from accord.geometry import places
 from accord.types import Confusion, Evaluation, Labelled
 
 WITHOUT = "without_duplicates_recall@1"
@@ -158,9 +159,8 @@ def _known(problem: Problem, copies: Copies | None) -> int:
 
 def _found(prints: Tensor, known: Tensor, numbers: Tensor) -> Tensor:
     """The number of each print among the known ones, -1 where it is none of them."""
-    values, order = known.sort()
-    place = torch.searchsorted(values, prints).clamp_max(len(values) - 1)
-    return torch.where(values[place] == prints, numbers[order[place]], -1)
+    row = places(prints, known)
+    return torch.where(row >= 0, numbers[row], -1)
 
 
 def _speaks(problem: Problem, codes: Tensor) -> Tensor:

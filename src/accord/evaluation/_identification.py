@@ -22,6 +22,7 @@ from accord.evaluation._steps import (
     notes_on,
     operating_point,
 )
+from accord.geometry import places
 from accord.types import Labelled
 
 FARS = (0.1, 0.01)
@@ -181,13 +182,17 @@ def open_set_split(
         )
     chosen = torch.zeros_like(sizes, dtype=torch.bool)
     chosen[fit[torch.randperm(len(fit), generator=generator)[:taken]]] = True
-    # a random order within each class; the first of it are the gallery's
-    shuffled = torch.randperm(len(labels), generator=generator)
-    shuffled = shuffled[classes[shuffled].argsort(stable=True)]
-    turn = torch.arange(len(labels)) - torch.cat([sizes.new_zeros(1), sizes.cumsum(0)[:-1]])[classes[shuffled]]
+    shuffled, turn = in_random_order(classes, sizes, generator)
     inside = chosen[classes[shuffled]]
     parts = (inside & (turn < gallery_images), inside & (turn >= gallery_images), ~inside)
     return OpenSetSplit(*(shuffled[part].sort().values for part in parts))
+
+
+def in_random_order(classes: Tensor, sizes: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """All rows, class by class and shuffled within each, and the turn of each in its class, counted from 0."""
+    shuffled = torch.randperm(len(classes), generator=generator)
+    shuffled = shuffled[classes[shuffled].argsort(stable=True)]
+    return shuffled, torch.arange(len(classes)) - (sizes.cumsum(0) - sizes)[classes[shuffled]]
 
 
 class Draws(NamedTuple):
@@ -212,20 +217,24 @@ def identify_draws(
 ) -> Draws:
     """`identify` on several draws of `open_set_split`, closed and open set together, averaged."""
     check_count("identify_draws", "draws", draws)
-    found, notes = [], dict[str, None]()
+    found = []
     for _ in range(draws):
         split = open_set_split(labelled.labels, known=known, gallery_images=gallery_images, generator=generator)
         gallery, asks = (
             Labelled(*(column[rows] for column in labelled))
             for rows in (split.gallery, torch.cat([split.known, split.unknown]))
         )
-        judged = identify(asks, gallery, ranks=ranks, fars=fars, budget_bytes=budget_bytes)
-        found.append(judged.metrics)
-        notes |= dict.fromkeys(judged.notes)
-    table = torch.tensor([[one[name] for name in found[0]] for one in found], dtype=torch.float64)
-    means = dict(zip(found[0], table.mean(0).tolist(), strict=True))
-    spread = table.std(0) if draws > 1 else torch.full_like(table[0], torch.nan)
-    return Draws(means, dict(zip(found[0], spread.tolist(), strict=True)), tuple(found), tuple(notes))
+        found.append(identify(asks, gallery, ranks=ranks, fars=fars, budget_bytes=budget_bytes))
+    return averaged(found)
+
+
+def averaged(found: Sequence[Identification]) -> Draws:
+    """Means and deviations of what several draws gave."""
+    each = [one.metrics for one in found]
+    table = torch.tensor([list(metrics.values()) for metrics in each], dtype=torch.float64)
+    spread = table.std(0) if len(found) > 1 else torch.full_like(table[0], torch.nan)
+    means, deviations = (dict(zip(each[0], column.tolist(), strict=True)) for column in (table.mean(0), spread))
+    return Draws(means, deviations, tuple(each), tuple(dict.fromkeys(note for one in found for note in one.notes)))
 
 
 def _matches(who: str, queries: Labelled, gallery: Labelled, budget_bytes: int) -> Matches:
@@ -234,8 +243,8 @@ def _matches(who: str, queries: Labelled, gallery: Labelled, budget_bytes: int) 
         wish = f"queries have {q.embeddings.shape[1]} numbers each, the gallery's items {k.embeddings.shape[1]}"
         raise BatchError(f"{who}: {wish}.\nEmbed both with one model.")
     names, classes = torch.unique(gallery.labels, return_inverse=True)
-    column = torch.searchsorted(names, queries.labels.to(names.dtype).contiguous()).clamp_max(len(names) - 1)
-    there = names[column] == queries.labels
+    column = places(queries.labels, names)
+    there, column = column >= 0, column.clamp_min(0)
     tile = tile_of(budget_bytes, q.embeddings.shape[1], per_row=3 * len(names))
     found = Matches(q.norms.new_empty(len(column)), q.norms.new_empty(len(column)), torch.zeros_like(column))
     for rows, best in _class_scores(q, k, queries.ids, gallery.ids, classes, len(names), tile):

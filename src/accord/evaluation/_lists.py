@@ -8,7 +8,7 @@ from torch import Tensor
 
 from accord.checks import check_count, describe
 from accord.errors import BatchError, UsageError
-from accord.evaluation._directions import places
+from accord.geometry import places
 from accord.types import Evaluation, Labelled, Neighbours
 
 NOTE = "These are figures of given neighbour lists, not of embeddings: not comparable with plain ones if re-ranked."
@@ -66,7 +66,7 @@ def _right(
     if scores.shape != ids.shape or ids.shape[:1] != queries.ids.shape:
         shapes = f"  scores: {describe(scores)}\n  ids:    {describe(ids)}\n  query ids: {describe(queries.ids)}"
         raise BatchError(f"evaluate_lists: give one list of scores and ids per query.\n{shapes}")
-    column = places(ids.flatten(), gallery.ids).reshape(ids.shape)
+    column = places(ids, gallery.ids)
     strange = ids[(column < 0) & (ids != -1)]
     if len(strange):
         raise BatchError(f"evaluate_lists: {len(strange)} neighbours are not in the gallery, such as id {strange[0]}.")

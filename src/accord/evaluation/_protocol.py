@@ -10,6 +10,7 @@ from torch import Tensor
 from accord.checks import describe
 from accord.errors import BatchError, UnknownNameError, UsageError
 from accord.evaluation._gallery import Items, gather, shown
+from accord.geometry import places
 from accord.types import Labelled
 
 Exclusion = Literal["self", "same_class_same_group", "same_group"]
@@ -123,9 +124,7 @@ def _check_sides(who: str, queries: Items, gallery: Items) -> None:
 
 def _own(who: str, queries: Items, gallery: Items) -> Tensor:
     """The gallery row with each query's id; -1 for none. The same id must mean the same item."""
-    known, order = gallery.ids.sort()
-    place = torch.searchsorted(known, queries.ids).clamp_max(len(known) - 1)
-    own = torch.where(known[place] == queries.ids, order[place], -1)
+    own = places(queries.ids, gallery.ids)
     other = queries.ids[(own >= 0) & (gallery.labels[own.clamp_min(0)] != queries.labels)].tolist()
     if other:
         raise BatchError(
@@ -183,5 +182,5 @@ def _matching(query_codes: Tensor, codes: Tensor) -> Tensor:
     if not len(codes):
         return torch.zeros_like(query_codes)
     values, counts = torch.unique(codes, return_counts=True)
-    place = torch.searchsorted(values, query_codes).clamp_max(len(values) - 1)
-    return torch.where(values[place] == query_codes, counts[place], 0)
+    place = places(query_codes, values)
+    return torch.where(place >= 0, counts[place], 0)

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from accord.checks import check_count, check_range
 from accord.errors import UsageError
-from accord.evaluation._directions import directions_by_id, nearest, places
+from accord.evaluation._directions import directions_by_id, nearest
 from accord.evaluation._rerank import BUDGET_BYTES, check_sides
-from accord.geometry import inner, row_blocks
+from accord.geometry import inner, places, row_blocks
 from accord.types import Labelled, Neighbours
 
 

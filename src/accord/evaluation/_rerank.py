@@ -9,8 +9,8 @@ from torch import Tensor
 
 from accord.checks import check_count, check_range, describe
 from accord.errors import BatchError
-from accord.evaluation._directions import directions_by_id, nearest, places
-from accord.geometry import row_blocks
+from accord.evaluation._directions import directions_by_id, nearest
+from accord.geometry import places, row_blocks
 from accord.types import Labelled
 
 BUDGET_BYTES = 32 * 2**20

@@ -25,6 +25,7 @@ from accord.evaluation._steps import (
     notes_on,
     operating_point,
 )
+from accord.geometry import places
 from accord.types import Labelled, Pairs
 
 FARS = (0.1, 0.01, 0.001)
@@ -223,9 +224,8 @@ def _rows_of(ids: Tensor, wanted: Tensor, by: str) -> Tensor:
         strange = wanted[(wanted < 0) | (wanted >= len(ids))]
         rows = wanted
     else:
-        known, order = ids.sort()
-        places = torch.searchsorted(known, wanted.to(known.dtype).contiguous()).clamp_max(len(ids) - 1)
-        strange, rows = wanted[known[places] != wanted], order[places]
+        rows = places(wanted, ids)
+        strange = wanted[rows < 0]
     if len(strange):
         shown = ", ".join(map(str, strange[:5].tolist()))
         raise BatchError(f"pair_scores: pairs name {len(strange)} items that are not there: {by} {shown}.")

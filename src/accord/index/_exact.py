@@ -6,7 +6,7 @@ from torch import Tensor
 
 from accord.checks import check_batch, check_count, check_finite, describe
 from accord.errors import ArtifactError, BatchError, NumericError
-from accord.geometry import full, inner, row_blocks
+from accord.geometry import full, inner, places, row_blocks
 from accord.types import Labelled, Neighbours
 
 BUDGET_BYTES = 32 * 2**20
@@ -46,15 +46,13 @@ class ExactIndex:
         queries = self._checked_queries(queries, exclude)
         size, device = (len(queries), k), queries.device
         out = Neighbours(torch.full(size, -torch.inf, device=device), torch.full(size, -1, device=device))
-        everyone = torch.arange(len(queries), device=device)
+        everyone, barred = torch.arange(len(queries), device=device), places(exclude, self.labelled.ids)
         for block in row_blocks(len(queries), 2 * len(self), budget_bytes=self.budget_bytes):
-            for rows, scores, columns in self._nearest(queries[block], self._places(exclude[block]), k):
-                places = everyone[block][rows]
+            for rows, scores, columns in self._nearest(queries[block], barred[block], k):
+                asked = everyone[block][rows]
                 found = scores[:, :k] > -torch.inf
-                out.scores[places, : found.shape[1]] = torch.where(
-                    found, scores[:, :k].clamp(-1, 1), -torch.inf
-                ).float()
-                out.ids[places, : found.shape[1]] = torch.where(found, self.labelled.ids[columns[:, :k]], -1)
+                out.scores[asked, : found.shape[1]] = torch.where(found, scores[:, :k].clamp(-1, 1), -torch.inf).float()
+                out.ids[asked, : found.shape[1]] = torch.where(found, self.labelled.ids[columns[:, :k]], -1)
         return out
 
     def add(self, labelled: Labelled) -> None:
@@ -100,14 +98,6 @@ class ExactIndex:
             raise BatchError(f"search: exclude must have one id per query.\n{shapes}")
         rows = torch.arange(len(queries), device=queries.device)
         return _unit("search", "query", queries, rows)
-
-    def _places(self, ids: Tensor) -> Tensor:
-        """The row of each id, -1 where the index has none."""
-        if not len(self):
-            return torch.full_like(ids, -1)
-        known, order = self.labelled.ids.sort()
-        place = torch.searchsorted(known, ids).clamp_max(len(self) - 1)
-        return torch.where(known[place] == ids, order[place], -1)
 
     def _nearest(self, queries: Tensor, barred: Tensor, k: int) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Groups of queries (row numbers) with float64 scores and columns, best first, of at least their k nearest."""

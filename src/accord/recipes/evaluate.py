@@ -1,6 +1,5 @@
 """Judges a run on classes never seen in training, beside the frozen backbone, and writes index and report."""
 
-import math
 import platform
 import sys
 import time
@@ -13,7 +12,7 @@ import torch
 import accord
 from accord.data import ClassMap, ImageTable, check_leaks, fingerprint
 from accord.errors import ArtifactError
-from accord.evaluation import FEW_CLASSES, class_bootstrap
+from accord.geometry import places
 from accord.index import ExactIndex
 from accord.models import Embedder
 from accord.recipes.artifacts import (
@@ -26,21 +25,22 @@ from accord.recipes.artifacts import (
 )
 from accord.recipes.artifacts import fingerprint as model_fingerprint
 from accord.recipes.build import ask_before_imports, build_baseline
+from accord.recipes.clusters import affordable_seeds, fewer_seeds
 from accord.recipes.config import RunConfig
 from accord.recipes.device import device_at_hand
-from accord.recipes.intervals import intervals_of
+from accord.recipes.intervals import class_intervals, few_classes, t_intervals
 from accord.recipes.ledger import Opening, open_test_set
 from accord.recipes.per_query import config_fingerprint, facts_of, save_per_query, test_set
+from accord.recipes.relations import relation_notes
 from accord.recipes.run_evaluation import chance_curve, curve, judge_pixels, judge_test, protocol_of, shown
 from accord.recipes.threshold import load_threshold, realised
 from accord.recipes.watch import Silence, Watch
 from accord.reports import ReportInputs, Thumbnails, make_report, render_text, write_report
 from accord.runs import RunFolder
-from accord.types import Evaluation, Json, Labelled, Manifest, Preprocessing
+from accord.types import Evaluation, Json, Labelled, Manifest, Neighbours, Preprocessing
 
 REPORT = "report.json"
 NEIGHBOURS = 8
-KMEANS_BUDGET = 100_000_000_000
 THUMBNAIL = 64
 INTERVALS = ("recall@1", "map@r", "r_precision", "knn_accuracy")
 
@@ -76,13 +76,14 @@ def report_on(
     save_index(run, ExactIndex(everything), embedder)
     test, classes = _unseen(everything, manifest)
     clock.lap("embedding")
-    seeds = _affordable_seeds(test, config)
-    measured = judge_test(everything, manifest, config, nmi_seeds=seeds)
+    seeds = affordable_seeds(test, config.evaluation.nmi_seeds)
+    measured = judge_test(everything, manifest, config, nmi_seeds=seeds, neighbours=NEIGHBOURS)
     trained = shown(measured, config)
     frozen = embed_items(
         build_baseline(config).to(device), manifest.only("test"), device=device, progress=_bar(watch, "frozen baseline")
     )
-    frozen_measured = judge_test(frozen, manifest, config, nmi_seeds=_affordable_seeds(frozen, config))
+    frozen_seeds = affordable_seeds(frozen, config.evaluation.nmi_seeds)
+    frozen_measured = judge_test(frozen, manifest, config, nmi_seeds=frozen_seeds)
     baseline = shown(frozen_measured, config)
     pixels = judge_pixels(manifest, config, watch)
     clock.lap("evaluation")
@@ -91,8 +92,10 @@ def report_on(
     inputs = _inputs(run, trained, baseline, test, classes, manifest, config, seconds, opening)
     curves = {"trained": curve(measured), "baseline": curve(frozen_measured), "chance": chance_curve(measured)}
     protocol = protocol_of(manifest, config, nmi_seeds=seeds)
-    inputs = replace(inputs, recall=curves, raw_pixels=pixels, protocol=protocol)
-    report = {**make_report(inputs), "t_intervals": intervals_of(trained)[1], "test_set": opening.as_json()}
+    notes = [*_notes(trained, seeds, config, manifest), *opening.notes, *relation_notes(manifest)]
+    inputs = replace(inputs, recall=curves, raw_pixels=pixels, protocol=protocol, notes=notes)
+    by_t = t_intervals(trained.per_query, trained.query_labels)
+    report = {**make_report(inputs), "t_intervals": by_t, "test_set": opening.as_json()}
     _tell_threshold(report, run, embedder, everything, manifest, watch)
     facts = facts_of(run, config, manifest, embedder, nmi_seeds=seeds, training_seconds=before.get("training"))
     save_per_query(run, trained, baseline, manifest, {**facts, "test_set": report["test_set"]})
@@ -139,12 +142,6 @@ def summary(report: Json) -> str:
     return render_text(report)
 
 
-def _affordable_seeds(labelled: Labelled, config: RunConfig) -> int:
-    """Fewer k-means runs where one takes minutes: items × classes × numbers is what one pass of one run costs."""
-    pass_cost = labelled.embeddings.numel() * len(torch.unique(labelled.labels))
-    return max(1, min(config.evaluation.nmi_seeds, KMEANS_BUDGET // pass_cost))
-
-
 def _unseen(everything: Labelled, manifest: Manifest) -> tuple[Labelled, ClassMap]:
     """The rows of the test classes, with labels numbered among these."""
     part = manifest.only("test")
@@ -170,15 +167,15 @@ def _inputs(
         trained=trained,
         baseline=baseline,
         test=test,
-        neighbours=ExactIndex(test).search(test.embeddings, NEIGHBOURS, exclude=test.ids),
+        neighbours=_neighbours(test, trained),
         class_names=classes.names,
         run=run.path.name,
         title=f"{manifest.name}: {config.recipe}",
         paths={item.id: item.path for item in manifest.items if item.split == "test"},
         history=run.read_log(),
-        intervals=_intervals(trained, trained.per_query),
-        gain_intervals=_intervals(
-            trained, {name: trained.per_query[name] - baseline.per_query[name] for name in INTERVALS}
+        intervals=class_intervals({name: trained.per_query[name] for name in INTERVALS}, trained.query_labels),
+        gain_intervals=class_intervals(
+            {name: trained.per_query[name] - baseline.per_query[name] for name in INTERVALS}, trained.query_labels
         ),
         configuration=config.model_dump(mode="json"),
         data={
@@ -191,8 +188,16 @@ def _inputs(
         environment=environment(),
         seconds=seconds,
         peak_memory_bytes=peak_memory_bytes(),
-        notes=[*_notes(trained, test, config, manifest), *opening.notes],
     )
+
+
+def _neighbours(test: Labelled, evaluation: Evaluation) -> Neighbours:
+    """What the evaluation found for each row of `test`; nothing for an item that doesn't ask."""
+    assert evaluation.neighbours is not None
+    row = places(test.ids, evaluation.query_ids)
+    silent = (row < 0)[:, None]
+    scores, ids = (table[row] for table in evaluation.neighbours)
+    return Neighbours(scores.masked_fill(silent, -torch.inf), ids.masked_fill(silent, -1))
 
 
 def _open(run: RunFolder, embedder: Embedder, config: RunConfig, manifest: Manifest) -> Opening:
@@ -202,21 +207,8 @@ def _open(run: RunFolder, embedder: Embedder, config: RunConfig, manifest: Manif
     return open_test_set(gallery, model=model, config=config_fingerprint(config), run=run.path.name)
 
 
-def _intervals(evaluation: Evaluation, per_query: Mapping[str, torch.Tensor]) -> dict[str, tuple[float, float]]:
-    """95 % intervals over classes; none where all queries are of one class, which tells nothing of others."""
-    found = {}
-    for name in INTERVALS:
-        generator = torch.Generator().manual_seed(0)
-        found[name] = class_bootstrap(per_query[name], evaluation.query_labels, draws=2000, generator=generator)
-    return {name: bounds for name, bounds in found.items() if not math.isnan(bounds[0])}
-
-
-def _notes(trained: Evaluation, test: Labelled, config: RunConfig, manifest: Manifest) -> list[str]:
-    notes = []
-    if (classes := len(torch.unique(trained.query_labels))) < FEW_CLASSES:
-        notes.append(f"Only {classes} classes were asked for: the intervals are wide, and rest on few classes.")
-    if (seeds := _affordable_seeds(test, config)) < config.evaluation.nmi_seeds:
-        notes.append(f"NMI is the mean over {seeds} k-means runs, not {config.evaluation.nmi_seeds}: the set is large.")
+def _notes(trained: Evaluation, seeds: int, config: RunConfig, manifest: Manifest) -> list[str]:
+    notes = [*few_classes(trained.query_labels), *fewer_seeds(seeds, config.evaluation.nmi_seeds)]
     within = check_leaks(manifest)["within"].get("test", 0)
     if within:
         notes.append(

@@ -10,15 +10,13 @@ import torch
 from accord.checks import check_count
 from accord.errors import UsageError
 from accord.evaluation import METRICS, evaluate, space_scores, verify_all
+from accord.recipes.clusters import MOST, affordable_seeds, fewer_seeds, pass_cost
 from accord.recipes.pair_list import judge_pairs
 from accord.recipes.re_ranking import LISTED, NOTE, re_ranked
 from accord.recipes.vectors import Judged, Vectors
 from accord.recipes.watch import Watch
 from accord.types import Evaluation, Json, Labelled
 
-KMEANS_BUDGET = 100_000_000_000
-# what one pass of k-means costs (items × numbers × classes) beyond which clusters are left out unless asked for
-MOST_KMEANS = 2_000_000_000_000
 EXCLUSIONS = {
     "self": "no item finds itself",
     "same_class_same_group": "items of the query's own class and group are junk: neither right nor wrong",
@@ -139,14 +137,12 @@ def _seeds(judged: Judged, how: Judging) -> tuple[int, list[str]]:
         return 0, []
     wanted = 10 if how.nmi_seeds is None else how.nmi_seeds
     check_count("judge", "nmi_seeds", wanted)
-    numbers, classes = judged.gallery.labelled.embeddings.numel(), len(torch.unique(judged.gallery.labelled.labels))
-    cost = max(1, numbers * classes)
-    if how.clusters is None and how.nmi_seeds is None and (cost > MOST_KMEANS or how.sample_queries is not None):
+    gallery, unasked = judged.gallery.labelled, how.clusters is None and how.nmi_seeds is None
+    if unasked and (how.sample_queries is not None or pass_cost(gallery) > MOST):
         reason = "only a sample of the items asks" if how.sample_queries is not None else "the set is large"
         return 0, [f"Clusters were left out, since {reason}; ask for clusters to have them."]
-    seeds = wanted if how.clusters else max(1, min(wanted, KMEANS_BUDGET // cost))
-    few = [f"NMI is the mean over {seeds} k-means runs, not {wanted}: the set is large."] if seeds < wanted else []
-    return seeds, few
+    seeds = wanted if how.clusters else affordable_seeds(gallery, wanted)
+    return seeds, fewer_seeds(seeds, wanted)
 
 
 def _plan(gallery: Vectors, queries: Vectors | None, seeds: int) -> str:

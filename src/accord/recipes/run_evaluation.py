@@ -9,6 +9,7 @@ from accord.evaluation import METRICS, chance_levels, evaluate
 from accord.recipes.asked import QUERY, asked_of
 from accord.recipes.baselines import SIZE, raw_pixels
 from accord.recipes.config import EvaluationConfig, RunConfig
+from accord.recipes.relations import judge_triplets
 from accord.recipes.vectors import Judged
 from accord.recipes.watch import Watch
 from accord.types import Evaluation, Json, Labelled, Manifest
@@ -18,14 +19,17 @@ CURVE = (1, 2, 4, 8, 16, 32)
 PIXELS_BUDGET = 2_000_000_000_000
 
 
-def judge_test(labelled: Labelled, manifest: Manifest, config: RunConfig, *, nmi_seeds: int = 0) -> Evaluation:
+def judge_test(
+    labelled: Labelled, manifest: Manifest, config: RunConfig, *, nmi_seeds: int = 0, neighbours: int = 0
+) -> Evaluation:
     """Judge the test images among what was embedded; without k-means where `nmi_seeds` is 0.
 
-    Every recall@k of the report's curve is measured in the same sweep, as far as the gallery reaches.
+    Every recall@k of the report's curve is measured in the same sweep, as far as the gallery reaches, and so are the
+    `neighbours` nearest items of each query. Where triplets were given, the share of the test's that holds is beside.
     """
     judged = asked_of(labelled, manifest)
     groups = groups_of(judged, config.evaluation)
-    return evaluate(
+    found = evaluate(
         judged.gallery.labelled,
         queries=None if judged.queries is None else judged.queries.labelled,
         groups=groups,
@@ -35,7 +39,9 @@ def judge_test(labelled: Labelled, manifest: Manifest, config: RunConfig, *, nmi
         knn=config.evaluation.knn,
         clusters=nmi_seeds > 0,
         nmi_seeds=max(1, nmi_seeds),
+        neighbours=neighbours,
     )
+    return judge_triplets(found, labelled, manifest)
 
 
 def metrics_of(config: RunConfig) -> tuple[str, ...]:
