@@ -25,6 +25,30 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+TESTS = {
+    path: re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    for path in (ROOT / "tests").rglob("test_*.py")
+}
+
+
+def _named_tests(page: Path) -> list[str]:
+    """What a page names as tests: `file.py::test_name`, `test_name`, `tests/folder/file.py`; … stands for letters."""
+    spans = re.findall(r"`([\w./:…]+)`", page.read_text(encoding="utf-8"))
+    return [span for span in spans if re.search(r"test_\w+\.py|^test_|\w…|…\w", span)]
+
+
+@pytest.mark.parametrize("name", ["proxies.md", "n-pairs.md"])
+def test_every_test_that_a_page_names_is_there(name: str) -> None:
+    named = _named_tests(ROOT / "docs" / name)
+    assert len(named) > 20
+    for span in named:
+        file, _, function = span.rpartition("::") if "::" in span or not span.endswith(".py") else (span, "", "")
+        homes = [path for path in TESTS if path.as_posix().endswith(f"/{file}")] if file else list(TESTS)
+        assert homes, f"{name} names {file}"
+        pattern = re.compile(function.replace("…", r"\w*"))
+        assert not function or any(pattern.fullmatch(test) for path in homes for test in TESTS[path]), f"{name}: {span}"
+
+
 @pytest.mark.pretrained
 @pytest.mark.slow
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)

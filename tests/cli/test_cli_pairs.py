@@ -217,7 +217,46 @@ def test_a_bad_table_ends_with_its_line_and_the_right_code(case: str, accord, ve
     assert reason in done.said
 
 
-def test_vectors_take_tables_only(accord, vectors: tuple[str, ...]) -> None:
+def test_vectors_without_names_of_faces_take_tables_only(accord, vectors: tuple[str, ...]) -> None:
     Path("pairs.txt").write_text("1\nA 1 2\nA 1 B 1\n")
     done = accord(*vectors, "--pairs", "pairs.txt")
     assert (done.code, "give a .csv with the columns first, second, same, fold" in done.said) == (2, True)
+    assert "where --ids are the paths of its images: Name/Name_0001.jpg" in done.said
+
+
+def _faces_as_vectors(faces: Path) -> tuple[str, ...]:
+    """Words that judge a vector per image of the miniature, with its path as id."""
+    paths = sorted(path.relative_to(faces).as_posix() for path in faces.rglob("*.jpg"))
+    people = [path.split("/")[1] for path in paths]
+    generator = np.random.default_rng(3)
+    middle = {name: generator.normal(size=8) for name in sorted(set(people))}
+    rows = [middle[name] + generator.normal(size=8) for name in people]
+    np.save("E.npy", np.asarray(rows, dtype="f4"))
+    Path("L.txt").write_text("".join(f"{name}\n" for name in people))
+    Path("I.txt").write_text("".join(f"{path}\n" for path in paths))
+    return ("evaluate", "--embeddings", "E.npy", "--labels", "L.txt", "--ids", "I.txt", "--no-clusters")
+
+
+def test_vectors_with_the_paths_of_faces_take_the_published_list(accord, faces: Path) -> None:
+    words = _faces_as_vectors(faces)
+    pairs = json.loads(accord(*words, "--pairs", faces / "pairs.txt", "--json").out)["pairs"]
+    assert (pairs["judged"], pairs["same"], len(pairs["fold_accuracy"])) == (40, 20, 10)
+    rows = dict(zip(Path("I.txt").read_text().split(), torch.from_numpy(np.load("E.npy")).double(), strict=True))
+    scores, same = [], []
+    for line in (faces / "pairs.txt").read_text().splitlines()[1:]:
+        name, n, *rest = line.split()
+        other, m = (name, rest[0]) if len(rest) == 1 else rest
+        sides = [rows[f"lfw/{who}/{who}_{int(k):04d}.jpg"] for who, k in ((name, n), (other, m))]
+        scores.append(float(torch.nn.functional.cosine_similarity(*sides, dim=0)))
+        same.append(name == other)
+    expected = verify_pairs(torch.tensor(scores).double(), torch.tensor(same), folds=torch.arange(40) // 4)
+    assert {name: pairs[name] for name in expected.metrics} == pytest.approx(expected.metrics, abs=1e-6)
+    assert pairs["accuracy"] > 0.6
+
+
+def test_a_published_list_that_names_a_face_without_a_vector_ends_with_its_line(accord, faces: Path) -> None:
+    words = _faces_as_vectors(faces)
+    Path("bad.txt").write_bytes(text("1", "New_A\t1\t2", "New_A\t1\tNobody\t1"))
+    done = accord(*words, "--pairs", "bad.txt")
+    assert (done.code, done.out) == (3, "")
+    assert "bad.txt, line 3: the image Nobody/Nobody_0001 is not in the data set" in done.said

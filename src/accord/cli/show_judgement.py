@@ -20,6 +20,7 @@ def show_judgement(report: Json) -> None:
     counts, console = report["counts"], Console(highlight=False)
     head = ", ".join(f"{counts.get(name, 0):,} {word}" for name, word in zip(HEADED, WORDS, strict=True))
     _table(console, f"{report['title']}: {head}", judgement_rows(report))
+    _n_pair(console, report.get("n_pair") or {})
     for section in ("verification", "pairs", "space"):
         _section(console, section, report.get(section) or {})
     _worst(console, report)
@@ -60,13 +61,31 @@ def _section(console: Console, name: str, values: Json) -> None:
         console.print(f"! {printable(note)}\n", markup=False, soft_wrap=True)
 
 
-def _table(console: Console, title: str, rows: list[dict[str, str]]) -> None:
-    """A plain table; the first column to the left, numbers to the right."""
+def _n_pair(console: Console, section: Json) -> None:
+    """The table of the N-pair paper: each figure in percent, with its standard error where something was drawn."""
+    figures = section.get("figures", {})
+    if figures:
+        rows = [
+            {
+                "": figure["words"],
+                "value": percent(figure["value"]) + " %",
+                "±": "" if figure["standard_error"] is None else f"{100 * figure['standard_error']:.2f}",
+                "over": figure["over"],
+            }
+            for figure in figures.values()
+        ]
+        _table(console, "The N-pair paper's table", rows, left=("over",))
+    for note in section.get("notes", []):
+        console.print(f"! {printable(note)}\n", markup=False, soft_wrap=True)
+
+
+def _table(console: Console, title: str, rows: list[dict[str, str]], *, left: tuple[str, ...] = ()) -> None:
+    """A plain table; the first column and those of text to the left, numbers to the right."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
     console.print(Text(printable(title), style="italic"), soft_wrap=True)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for place, column in enumerate(columns):
-        table.add_column(column, justify="right" if place else "left", overflow="fold")
+        table.add_column(column, justify="right" if place and column not in left else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(printable(row.get(column, ""))) for column in columns))
     console.print(table)

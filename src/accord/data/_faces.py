@@ -50,7 +50,12 @@ def read_faces(files: Annotations, base: str, boxes: bool) -> list[Entry]:
 
 def holds_faces(listing: Listing) -> bool:
     """Whether an image bears the name of its folder and a number, as LFW's do."""
-    return any(_FACE.search(path) for path in listing.files)
+    return any(map(names_a_face, listing.files))
+
+
+def names_a_face(path: str) -> bool:
+    """Whether a path is one of LFW's: a person's folder, and in it the name and a number, `Name/Name_0001.jpg`."""
+    return _FACE.search(path) is not None
 
 
 def read_pairs(manifest: Manifest, path: Path | str | None = None) -> FacePairs:

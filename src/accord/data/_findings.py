@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from accord.data._names import EXTENSIONS, bytes_of, extension, printable, shown
 from accord.data._sources import Listing
 
+_FORMATS = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".tiff": ".tif", ".dib": ".bmp"}
+
 
 def census(listing: Listing) -> str:
     """What a listing holds, for a message that found too little in it."""
@@ -22,6 +24,16 @@ def other_files(files: tuple[str, ...]) -> list[str]:
         return []
     named = ", ".join(f"{count} {printable(kind)}" for kind, count in sorted(kinds.items()))
     return [f"{sum(kinds.values())} files are no images by their ending and were left out: {named}"]
+
+
+def odd_endings(images: Sequence[str]) -> list[str]:
+    """One image in a hundred, or fewer, of another format than all others: often a result or a copy left behind."""
+    kinds = {path: _FORMATS.get(extension(path), extension(path)) for path in images}
+    usual = Counter(kinds.values()).most_common(1)[0][0]
+    odd = [path for path, kind in kinds.items() if kind != usual]
+    if not odd or 100 * len(odd) > len(images):
+        return []
+    return [f"{len(odd)} images are no {usual} like the other {len(images) - len(odd):,}; do they belong? {shown(odd)}"]
 
 
 def empty_folders(listing: Listing, images: list[str], base: str, levels: int) -> list[str]:

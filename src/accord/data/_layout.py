@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from accord.data._findings import census, empty_folders, lookalikes, other_files, small_classes
+from accord.data._findings import census, empty_folders, lookalikes, odd_endings, other_files, small_classes
 from accord.data._names import EXTENSIONS, bytes_of, extension, printable, shown
 from accord.data._sources import Listing
 from accord.errors import DataError
@@ -58,7 +58,8 @@ def arrange(listing: Listing, who: str, *, fewest_classes: int = 2) -> Layout:
     else:
         rows, levels = _class_layout(images, base, tops, notes, who, fewest_classes), 1
     labels = [row.label for row in rows]
-    notes += empty_folders(listing, images, base, levels) + small_classes(labels) + lookalikes(labels)
+    notes += empty_folders(listing, images, base, levels) + odd_endings([row.path for row in rows])
+    notes += small_classes(labels) + lookalikes(labels)
     return Layout(tuple(rows), tuple(notes))
 
 

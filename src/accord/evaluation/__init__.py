@@ -6,7 +6,10 @@ Everything here takes tensors and gives tensors or numbers; nothing is read, wri
 from accord.evaluation._approximate import evaluate_index, index_recall
 from accord.evaluation._beaten import verify_against
 from accord.evaluation._chance import chance_levels, random_map, random_map_at_r, random_mrr, random_recall
+from accord.evaluation._class_clusters import class_clusters
 from accord.evaluation._class_distances import ClassDistances, alignment, class_distances
+from accord.evaluation._class_folds import FoldPairs, class_fold_pairs, most_class_folds
+from accord.evaluation._closed_set import ClosedSetSplit, closed_set_draws, closed_set_split
 from accord.evaluation._clustering import cluster_runs, cluster_scores, nmi
 from accord.evaluation._compare import paired_bootstrap, sign_flip, two_level_bootstrap
 from accord.evaluation._evaluate import evaluate, recall_curve
@@ -38,6 +41,7 @@ from accord.evaluation._space import Hubness, effective_rank, hubness, space_sco
 from accord.evaluation._statistics import FEW_CLASSES, PerClass, class_bootstrap, class_t_interval, per_class
 from accord.evaluation._steps import OperatingPoint, Steps
 from accord.evaluation._threshold import Rate, Threshold, calibrate, clopper_pearson, rate, rate_in_gallery
+from accord.evaluation._triplets import triplet_accuracy
 from accord.evaluation._verdict import Verdict, average_ranks, expected_optimism, holm, verdict
 from accord.evaluation._verification import Verification, pair_scores, verify_all, verify_pairs
 
@@ -45,7 +49,9 @@ __all__ = [
     "FEW_CLASSES",
     "METRICS",
     "ClassDistances",
+    "ClosedSetSplit",
     "Draws",
+    "FoldPairs",
     "Hubness",
     "Identification",
     "Matches",
@@ -66,9 +72,13 @@ __all__ = [
     "calibrate",
     "chance_levels",
     "class_bootstrap",
+    "class_clusters",
     "class_distances",
+    "class_fold_pairs",
     "class_t_interval",
     "clopper_pearson",
+    "closed_set_draws",
+    "closed_set_split",
     "cluster_runs",
     "cluster_scores",
     "database_augmentation",
@@ -86,6 +96,7 @@ __all__ = [
     "kmeans",
     "merge",
     "merge_labelled",
+    "most_class_folds",
     "nmi",
     "normalised_mutual_information",
     "open_set_split",
@@ -105,6 +116,7 @@ __all__ = [
     "sign_flip",
     "space_scores",
     "spectral_decay",
+    "triplet_accuracy",
     "two_level_bootstrap",
     "uniformity",
     "verdict",

@@ -7,15 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
 from accord.errors import UsageError
-from accord.evaluation import FEW_CLASSES
 from accord.recipes.arrays import Source
 from accord.recipes.evaluate import environment, peak_memory_bytes
-from accord.recipes.intervals import intervals_of
+from accord.recipes.intervals import class_intervals, few_classes, t_intervals
 from accord.recipes.measure import Judging, measure
-from accord.recipes.pair_list import read_pair_table
+from accord.recipes.n_pair_table import measure_n_pair
+from accord.recipes.pair_list import pairs_of_vectors
 from accord.recipes.protocols import Protocol, find_protocol
 from accord.recipes.vectors import Judged, Sources, read_vectors
 from accord.recipes.watch import Silence, Watch
@@ -66,7 +64,7 @@ def judge_vectors(
     facts = {"vectors": _facts(judged, embeddings, query_embeddings)}
     how = how or Judging()
     if how.pairs is not None:
-        judged = judged._replace(pairs=read_pair_table(Path(how.pairs), _ids_by_name(judged), "ids"))
+        judged = judged._replace(pairs=pairs_of_vectors(Path(how.pairs), _ids_by_name(judged)))
     return judge(judged, how, title=title or _title(embeddings), facts=facts, watch=watch)
 
 
@@ -74,16 +72,21 @@ def judge(judged: Judged, how: Judging, *, title: str, facts: Json, watch: Watch
     """Judge what was read, by the rules of `how` or of the protocol it names."""
     started = time.perf_counter()
     how, protocol = by_protocol(how, judged)
-    measured = measure(judged, how, watch)
+    measured = (measure_n_pair if protocol and protocol.table == "n_pair" else measure)(judged, how, watch)
     evaluation = measured.evaluation
-    intervals, t_intervals = intervals_of(evaluation)
+    figures = evaluation.per_query, evaluation.query_labels
     report = make_judgement(
         evaluation,
         class_names=judged.class_names,
         title=title,
-        intervals=intervals,
-        t_intervals=t_intervals,
-        notes=[*judged.notes, *measured.notes, *_notes(evaluation, protocol)],
+        intervals=class_intervals(*figures),
+        t_intervals=t_intervals(*figures),
+        notes=[
+            *judged.notes,
+            *measured.notes,
+            *(protocol.deviations if protocol else ()),
+            *few_classes(evaluation.query_labels),
+        ],
         protocol={**measured.protocol, "preset": protocol.as_json() if protocol else None},
         facts={
             **facts,
@@ -114,16 +117,6 @@ def by_protocol(how: Judging, judged: Judged) -> tuple[Judging, Protocol | None]
         raise UsageError(f"The protocol {protocol.name} {wish}: {protocol.split}.")
     rules = replace(how, metrics=protocol.metrics, exclude=protocol.exclude, knn=protocol.knn)
     return replace(rules, nmi_seeds=protocol.nmi_seeds, clusters=bool(protocol.clusters)), protocol
-
-
-def _notes(evaluation: Evaluation, protocol: Protocol | None) -> list[str]:
-    classes = len(torch.unique(evaluation.query_labels))
-    notes = list(protocol.deviations) if protocol else []
-    if classes == 1:
-        notes.append("Only one class was asked for: there are no intervals, since one says nothing of others.")
-    elif classes < FEW_CLASSES:
-        notes.append(f"Only {classes} classes were asked for: the intervals are wide, and rest on few classes.")
-    return notes
 
 
 def _queries(

@@ -9,11 +9,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from accord.data import printable, read_pairs
+from accord.data import names_a_face, printable, read_pairs
 from accord.errors import DataError, UnknownNameError, UsageError
 from accord.evaluation import pair_scores, verify_pairs
+from accord.geometry import places
 from accord.recipes.columns import number_names
-from accord.types import Json, Labelled, Manifest, Pairs
+from accord.types import Item, Json, Labelled, Manifest, Pairs
 
 NEEDED, COLUMNS = ("first", "second", "same"), ("first", "second", "same", "fold")
 WORDS = {"1": True, "true": True, "same": True, "0": False, "false": False, "different": False}
@@ -41,9 +42,16 @@ def pairs_of_run(file: Path, manifest: Manifest) -> PairList:
     if file.suffix.lower() == ".csv":
         found = read_pair_table(file, {item.path: item.id for item in manifest.items}, "images of the run")
     else:
-        listed = read_pairs(manifest, file)
-        found = PairList(*listed[:3], _folds(listed.fold), {**_facts(file), "pairs": len(listed.same)})
+        found = _published(file, manifest)
     return _unseen(found, {item.id for item in manifest.items if item.split == "test"})
+
+
+def pairs_of_vectors(file: Path, ids: Mapping[str, int]) -> PairList:
+    """The pairs of a list for vectors: a table of their ids, or LFW's `pairs.txt` where ids are its images' paths."""
+    if file.suffix.lower() == ".csv" or not any(map(names_a_face, ids)):
+        return read_pair_table(file, ids, "ids")
+    items = tuple(Item(number, path, "") for path, number in ids.items())
+    return _published(file, Manifest("vectors", Path(), items))
 
 
 def read_pair_table(file: Path, ids: Mapping[str, int], items: str) -> PairList:
@@ -52,7 +60,10 @@ def read_pair_table(file: Path, ids: Mapping[str, int], items: str) -> PairList:
     Raises DataError that names the line.
     """
     if file.suffix.lower() != ".csv":
-        raise UsageError(f"--pairs {printable(str(file))}: give a .csv with the columns {', '.join(COLUMNS)}.")
+        raise UsageError(
+            f"--pairs {printable(str(file))}: give a .csv with the columns {', '.join(COLUMNS)}.\n"
+            "  LFW's pairs.txt is read where --ids are the paths of its images: Name/Name_0001.jpg"
+        )
     rows = _rows(file)
     if not rows:
         raise DataError(f"pairs: {printable(file.name)} holds no pairs below its first line.")
@@ -87,6 +98,12 @@ def judge_pairs(labelled: Labelled, pairs: PairList) -> Json:
         "best_threshold": found.best_threshold,
         "notes": notes,
     }
+
+
+def _published(file: Path, faces: Manifest) -> PairList:
+    """LFW's list of pairs, as ids of its images."""
+    listed = read_pairs(faces, file)
+    return PairList(*listed[:3], _folds(listed.fold), {**_facts(file), "pairs": len(listed.same)})
 
 
 def _unseen(pairs: PairList, unseen: Collection[int]) -> PairList:
@@ -170,8 +187,7 @@ def _folds(numbers: Tensor | None) -> Tensor | None:
 
 
 def _against_labels(labelled: Labelled, pairs: PairList) -> int:
-    known, order = labelled.ids.sort()
-    first, second = (labelled.labels[order[torch.searchsorted(known, side)]] for side in (pairs.first, pairs.second))
+    first, second = (labelled.labels[places(side, labelled.ids)] for side in (pairs.first, pairs.second))
     return int(((first == second) != pairs.same).sum())
 
 
