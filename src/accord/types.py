@@ -36,12 +36,17 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Manifest:
-    """A data set as a table: where it lies and what is in it. `root` is a folder or a zip archive."""
+    """A data set as a table: where it lies and what is in it. `root` is a folder or a zip archive.
+
+    `relations` are pairs (anchor, positive) or triplets (anchor, positive, negative) of item ids, all of one kind,
+    where those were given in place of classes; labels then name groups of items that are said to belong together.
+    """
 
     name: str
     root: Path
     items: tuple[Item, ...]
     notes: tuple[str, ...] = ()
+    relations: tuple[tuple[int, ...], ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -51,8 +56,11 @@ class Manifest:
         )
 
     def only(self, split: str) -> "Manifest":
-        """The items of one split (`train`, `validation` or `test`), ids kept."""
-        return Manifest(self.name, self.root, tuple(item for item in self.items if item.split == split), self.notes)
+        """The items of one split (`train`, `validation` or `test`), ids kept, with the relations among them."""
+        items = tuple(item for item in self.items if item.split == split)
+        ids = {item.id for item in items} if self.relations else set()
+        among = tuple(relation for relation in self.relations if ids.issuperset(relation))
+        return Manifest(self.name, self.root, items, self.notes, among)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -71,14 +79,6 @@ class Preprocessing(NamedTuple):
     std: tuple[float, float, float] = (128.0, 128.0, 128.0)
 
 
-class Batch(NamedTuple):
-    """What a training step eats: 8-bit images (already augmented), class numbers and item ids."""
-
-    inputs: Tensor
-    labels: Tensor
-    ids: Tensor
-
-
 class Pairs(NamedTuple):
     """Rows of a batch, two by two: `anchors[i]` belongs with `others[i]`."""
 
@@ -95,6 +95,18 @@ class Triplets(NamedTuple):
 
 
 Relations = Pairs | Triplets
+
+
+class Batch(NamedTuple):
+    """What a training step eats: 8-bit images (already augmented), class numbers and item ids.
+
+    Where pairs or triplets teach in place of classes, `relations` are those of the batch, by row number.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    ids: Tensor
+    relations: Relations | None = None
 
 
 class Step(NamedTuple):

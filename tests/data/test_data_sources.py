@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from accord.data import scan
-from accord.data._names import extension, printable, shown
+from accord.data._names import extension, listed, printable, shown
 from accord.data._sources import MAX_FILE_BYTES, Archive, Folder, open_source
 from accord.errors import DataError, ImageError
 
@@ -246,4 +246,6 @@ def test_shows_any_name_on_any_terminal() -> None:
     assert printable("a\nb\udcff\x1b[31m é") == "a\\nb\\udcff\\x1b[31m é"
     printable(os.fsdecode(b"\xff\xfe")).encode("ascii", "strict")
     assert shown(["a", "b", "c"], limit=2) == "'a', 'b' and 1 more"
+    assert listed(["a", "b", "c"], 2, between="\n  ") == "a\n  b\n  and 1 more"
+    assert listed(["a", "b"], 2) == "a, b"
     assert [extension(name) for name in ("a.b/x.JPG", "a.b/x", ".png", "x.")] == [".jpg", "", "", "."]

@@ -41,7 +41,7 @@ def test_every_public_loss_module_is_in_the_catalogue() -> None:
         if inspect.isclass(getattr(losses, name)) and issubclass(getattr(losses, name), torch.nn.Module)
     }
     # these stand around losses
-    wrappers = {"CrossBatchMemory", "Foreign", "Mined", "ProxyLoss", "ProxyStore", "ProxyUse", "RowLoss"}
+    wrappers = {"CrossBatchMemory", "Foreign", "Mined", "ProxyLoss", "ProxyStore", "ProxyUse", "Related", "RowLoss"}
     assert modules - wrappers == {info.path.rpartition(".")[2] for info in LOSSES.values()}
 
 

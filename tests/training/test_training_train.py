@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from accord.errors import BatchError, NumericError, UsageError
 from accord.training import train
-from accord.types import Batch, Step
+from accord.types import Batch, Step, Triplets
 
 Bad = Callable[[Any], Any]
 
@@ -86,6 +86,20 @@ def test_a_single_head_is_handed_over_by_itself(tiny: Any, batches: Any) -> None
     assert seen == [((8, 4), batches(0).labels.tolist())]
     assert list(step.terms) == ["loss"]
     assert step.rates == {"group 0": 0.1}
+
+
+def test_pairs_and_triplets_teach_in_place_of_labels(tiny: Any, batches: Any) -> None:
+    seen = []
+
+    def objective(embeddings: Tensor, relations: object) -> Tensor:
+        seen.append(relations)
+        return embeddings.square().mean()
+
+    said = Triplets(*torch.tensor([[0], [3], [1]]))
+    model = tiny(heads=("only",))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    list(train(model, objective, lambda n: batches(n)._replace(relations=said), optimizer, steps=1, steps_per_epoch=1))
+    assert seen == [said]
 
 
 def test_the_schedule_multiplies_the_first_rate_and_not_the_last(build: Any, batches: Any) -> None:
@@ -181,7 +195,7 @@ def test_the_items_of_a_huge_batch_are_named_in_part(build: Any, batches: Any) -
     parts = build()
 
     def many(number: int) -> Batch:
-        return Batch(*(torch.cat([value] * 4) for value in batches(number)))
+        return Batch(*(torch.cat([value] * 4) for value in batches(number)[:3]))
 
     bad = BadOnce(parts, many, "loss", {0})
     with pytest.raises(NumericError, match="and 12 more"):

@@ -14,6 +14,9 @@ def command(
         None, help="A built-in data set; a folder, archive or table of images. See `accord ls layouts`."
     ),
     out: Path | None = typer.Option(None, "--out", "-o", help="Run folder to make. Default: runs/NAME."),
+    relations: Path | None = typer.Option(
+        None, "--relations", help="Table of pairs or triplets of its images, in place of classes."
+    ),
     recipe: str | None = typer.Option(None, "--recipe", "-r", help="Starting point; see `accord ls recipes`."),
     config: Path | None = typer.Option(None, "--config", "-c", help="YAML file laid over the recipe."),
     settings: list[str] = typer.Option([], "--set", "-s", help="Override one key: training.rates.trunk=1e-4."),
@@ -36,7 +39,8 @@ def command(
 
     with terminal(quiet=quiet) as watch:
         training = {"epochs": epochs, "minutes": minutes, "seed": seed}
-        options = _given(data={"source": source}, model={"size": size}, training=training)
+        data = {"source": source, "relations": None if relations is None else str(relations)}
+        options = _given(data=data, model={"size": size}, training=training)
         if resume is not None:
             if options or config or settings or recipe or out or overwrite:
                 raise UsageError("--resume goes on with the run as it was configured; give nothing else beside it.")
@@ -70,7 +74,8 @@ def _refuse_silence(options: dict[str, Any], file: dict[str, Any], settings: lis
     from accord.errors import UsageError
 
     in_file = "source" in (file.get("data") or {})
-    if "data" not in options and not in_file and not any(setting.startswith("data.source=") for setting in settings):
+    given = in_file or "source" in options.get("data", {})
+    if not given and not any(setting.startswith("data.source=") for setting in settings):
         raise UsageError("Say what to train on: `accord train objects`, or a folder with one sub-folder per class.")
 
 

@@ -32,6 +32,7 @@ def manifest_to_json(manifest: Manifest) -> Json:
         "root": f"{_PACKAGED}{name}" if name else str(manifest.root),
         "notes": list(manifest.notes),
         "items": [_item_to_json(item) for item in manifest.items],
+        **({"relations": [list(relation) for relation in manifest.relations]} if manifest.relations else {}),
     }
 
 
@@ -45,6 +46,7 @@ def manifest_from_json(json: Json, root: Path | None = None) -> Manifest:
             raise DataError(f"manifest: schema version {json['schema_version']} is not {_VERSION}. Use a newer accord.")
         items = tuple(_item_from_json(entry) for entry in json["items"])
         written, name, notes = str(json["root"]), str(json["name"]), tuple(str(note) for note in json["notes"])
+        relations = _relations_from_json(json.get("relations", []), {item.id for item in items})
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, DataError):
             raise
@@ -53,12 +55,15 @@ def manifest_from_json(json: Json, root: Path | None = None) -> Manifest:
         raise DataError("manifest: an id is used twice. Scan the images again.")
     if root is None:
         root = builtin_path(written.removeprefix(_PACKAGED)) if written.startswith(_PACKAGED) else Path(written)
-    return Manifest(name, root, items, notes)
+    return Manifest(name, root, items, notes, relations)
 
 
 def fingerprint(manifest: Manifest) -> str:
-    """SHA-256 of what the data set is: paths, boxes, classes and contents, whatever its place, split or numbering."""
+    """SHA-256 of what the data set is: paths, boxes, classes, contents and relations, whatever its place, split or
+    numbering."""
     rows = sorted(bytes_of(f"{item.path}\0{item.label}\0{item.sha256}\0{item.box or ''}") for item in manifest.items)
+    paths = {item.id: item.path for item in manifest.items} if manifest.relations else {}
+    rows += sorted(bytes_of("\0".join(("", *(paths[item] for item in row)))) for row in manifest.relations)
     return hashlib.sha256(b"".join(rows)).hexdigest()
 
 
@@ -110,6 +115,15 @@ def _item_from_json(entry: Json) -> Item:
         raise TypeError("an item's id must be a whole number, its other fields texts")
     check_relative(texts["path"], "manifest")
     return Item(id=entry["id"], box=_box(entry.get("box")), **texts)
+
+
+def _relations_from_json(rows: Sequence[Sequence[int]], known: set[int]) -> tuple[tuple[int, ...], ...]:
+    relations = tuple(tuple(row) for row in rows)
+    if len({len(row) for row in relations}) > 1 or not {len(row) for row in relations} <= {2, 3}:
+        raise ValueError("relations must be pairs or triplets")
+    if not known.issuperset(item for row in relations for item in row):
+        raise ValueError("a relation is of an item that is not there")
+    return relations
 
 
 def _box(corners: Sequence[int] | None) -> tuple[int, int, int, int] | None:

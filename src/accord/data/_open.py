@@ -9,7 +9,7 @@ from accord.data._benchmarks import BENCHMARKS, find_benchmark, items_of, read_b
 from accord.data._entries import Entry, refuse_twins
 from accord.data._findings import lookalikes, small_classes
 from accord.data._groups import with_groups
-from accord.data._names import EXTENSIONS, bytes_of, check_relative, extension, printable
+from accord.data._names import EXTENSIONS, bytes_of, check_relative, extension, listed, printable
 from accord.data._scan import Progress, hashed, scan
 from accord.data._sources import Folder, Listing, open_source
 from accord.data._tabular import TABLES, table_entries
@@ -50,7 +50,7 @@ def read_images(
         _refuse_unused(boxes=(boxes, "a published data set"), sha256=(sha256, "an archive"))
         return with_groups(read_table(path, root=root, progress=_stage(told), fewest_classes=fewest_classes), group)
     _refuse_unused(root=(root, "a table"))
-    path = _unpacked(path, sha256, told)
+    path = unpacked(path, sha256, told)
     if layout == "auto":
         listing = open_source(path).listing()
         layout = find_benchmark(listing, f"data: '{printable(str(path))}'") or "folders"
@@ -82,7 +82,7 @@ def read_table(
     where = Path(root).expanduser().absolute() if root is not None else path.absolute().parent
     source = open_source(where)
     exists = _exists(where, None if isinstance(source, Folder) else source.listing())
-    entries = [entry._replace(path=_relative(entry, where, exists, who)) for entry in table_entries(path)]
+    entries = [entry._replace(path=relative_path(entry, where, exists, who)) for entry in table_entries(path)]
     refuse_twins(entries, who)
     gone = [f"{entry.where}: {printable(entry.path)}" for entry in entries if not exists(entry.path)]
     _refuse_rows(gone, f"{who}: {len(gone)} of {len(entries)} images are not below {printable(str(where))}")
@@ -99,7 +99,7 @@ def read_table(
 
 def _refuse_rows(wrong: list[str], why: str) -> None:
     if wrong:
-        raise DataError(f"{why}.\n  " + "\n  ".join(wrong[:5] + ([f"and {len(wrong) - 5} more"] if wrong[5:] else [])))
+        raise DataError(f"{why}.\n  " + listed(wrong, between="\n  "))
 
 
 def _exists(root: Path, listing: Listing | None) -> Callable[[str], bool]:
@@ -109,7 +109,7 @@ def _exists(root: Path, listing: Listing | None) -> Callable[[str], bool]:
     return lambda path: path in files
 
 
-def _relative(entry: Entry, root: Path, exists: Callable[[str], bool], who: str) -> str:
+def relative_path(entry: Entry, root: Path, exists: Callable[[str], bool], who: str) -> str:
     """A path of a table relative to the root, with forward slashes."""
     path, start = entry.path, f"{str(root).rstrip('/')}/"
     if path.startswith("/") and not path.startswith(start):
@@ -126,7 +126,7 @@ def _relative(entry: Entry, root: Path, exists: Callable[[str], bool], who: str)
     return path
 
 
-def _unpacked(path: Path, sha256: str | None, told: Stages | None) -> Path:
+def unpacked(path: Path, sha256: str | None, told: Stages | None) -> Path:
     """The folder or zip to read, after unpacking what can't be read in place."""
     if path.is_file() and archive_stem(path) is not None:
         if extension(path.name) != ".zip":

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from accord.data._augment import Augment
 from accord.data._table import ImageTable
 from accord.errors import BatchError
-from accord.types import Batch
+from accord.types import Batch, Relations
 
 
 def generator_for(*key: int | str) -> Generator:
@@ -132,6 +132,15 @@ class BatchPlan(Protocol):
         ...
 
 
+@runtime_checkable
+class RelationPlan(BatchPlan, Protocol):
+    """A plan whose batches carry pairs or triplets in place of classes."""
+
+    def relations(self, step: int) -> Relations:
+        """Those of one step, as places in `rows(step)`."""
+        ...
+
+
 class TrainingBatches:
     """What training eats: the augmented batch of a step, a pure function of the seed and the step's number."""
 
@@ -146,4 +155,5 @@ class TrainingBatches:
         """The batch of one step; steps may be asked for in any order."""
         rows = self.plan.rows(step)
         inputs = self.augment(self.table.images(rows), generator_for(self.seed, "augment", step))
-        return Batch(inputs, self.table.labels[rows], self.table.ids[rows])
+        relations = self.plan.relations(step) if isinstance(self.plan, RelationPlan) else None
+        return Batch(inputs, self.table.labels[rows], self.table.ids[rows], relations)

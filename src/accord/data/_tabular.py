@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from accord.data._entries import Box, Entry, outward
 from accord.data._layout import SPLIT_NAMES
-from accord.data._names import printable, shown
+from accord.data._names import listed, printable, shown
 from accord.data._parquet import parquet_file
 from accord.errors import DataError, UnknownNameError
 from accord.types import Item, Manifest
@@ -20,11 +20,28 @@ _ROLES = ("", "query", "gallery")
 _MAX_BYTES, _MAX_ROWS = 2**30, 5_000_000
 
 
-class _Row(NamedTuple):
+class TableRow(NamedTuple):
     """One row as texts by column; `where` is its line in the file, or its number in a Parquet table."""
 
     where: str
     cells: dict[str, str]
+
+
+class Columns(NamedTuple):
+    """What a table's columns may be called, which it needs, and what turns the names it has into checked ones."""
+
+    known: tuple[str, ...]
+    needed: str
+    check: Callable[[Sequence[str], str], list[str]]
+
+
+def table_rows(path: Path, who: str, columns: Columns) -> list[TableRow]:
+    """The rows of a `.csv`, `.tsv` or `.parquet` table, at least one; DataError with the line that can't be read."""
+    is_parquet = path.suffix.lower() == ".parquet"
+    rows = _parquet_rows(path, who, columns) if is_parquet else _text_rows(path, who, columns)
+    if not rows:
+        raise DataError(f"{who} holds no rows below its header.")
+    return rows
 
 
 def table_entries(path: Path) -> list[Entry]:
@@ -34,9 +51,7 @@ def table_entries(path: Path) -> list[Entry]:
     `role` (query, gallery) and `sha256` may be there. Raises DataError that names the rows and what is wrong.
     """
     who = f"data: the table '{printable(path.name)}'"
-    rows = _parquet_rows(path, who) if path.suffix.lower() == ".parquet" else _text_rows(path, who)
-    if not rows:
-        raise DataError(f"{who} holds no rows below its header.")
+    rows = table_rows(path, who, Columns(COLUMNS, " and ".join(_NEEDED), _check_columns))
     _refuse(rows, who, "no path", lambda row: not row.cells["path"])
     _refuse(rows, who, "no label", lambda row: not row.cells["label"].strip())
     if any(row.cells.get("split") for row in rows):
@@ -67,7 +82,7 @@ def _cells(item: Item) -> dict[str, str]:
     return cells
 
 
-def _entry(row: _Row, who: str) -> Entry:
+def _entry(row: TableRow, who: str) -> Entry:
     cells = row.cells
     split = cells.get("split", "")
     if split and split.strip().casefold() not in SPLIT_NAMES:
@@ -86,7 +101,7 @@ def _entry(row: _Row, who: str) -> Entry:
     return Entry(cells["path"], cells["label"], row.where, split, cells.get("group", ""), box, role, sha256)
 
 
-def _box(row: _Row, who: str) -> Box | None:
+def _box(row: TableRow, who: str) -> Box | None:
     words = [row.cells.get(name, "").strip() for name in _BOX]
     if not any(words):
         return None
@@ -100,11 +115,10 @@ def _box(row: _Row, who: str) -> Box | None:
     return outward(left, top, left + width, top + height)
 
 
-def _refuse(rows: Sequence[_Row], who: str, what: str, is_wrong: Callable[[_Row], bool]) -> None:
+def _refuse(rows: Sequence[TableRow], who: str, what: str, is_wrong: Callable[[TableRow], bool]) -> None:
     wrong = [row.where for row in rows if is_wrong(row)]
     if wrong:
-        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise DataError(f"{who}: {len(wrong)} rows have {what}: {', '.join(wrong[:5])}{more}.")
+        raise DataError(f"{who}: {len(wrong)} rows have {what}: {listed(wrong)}.")
 
 
 def _check_columns(names: Sequence[str], who: str) -> list[str]:
@@ -124,12 +138,12 @@ def _check_columns(names: Sequence[str], who: str) -> list[str]:
     return names
 
 
-def _text_rows(path: Path, who: str) -> list[_Row]:
+def _text_rows(path: Path, who: str, columns: Columns) -> list[TableRow]:
     """The rows of a text table, whichever of comma, semicolon and tab makes most sense of its first line."""
     text = _text(path, who)
-    delimiter = max(",;\t", key=lambda mark: _known(text, mark))
+    delimiter = max(",;\t", key=lambda mark: _known(text, mark, columns.known))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    rows: list[_Row] = []
+    rows: list[TableRow] = []
     names: list[str] = []
     line = 0
     try:
@@ -138,22 +152,22 @@ def _text_rows(path: Path, who: str) -> list[_Row]:
             if not any(cell.strip() for cell in cells):
                 continue
             if not names:
-                names = _check_columns(cells, who)
+                names = columns.check(cells, who)
             elif len(cells) != len(names):
                 raise DataError(f"{who}, {where}: {len(cells)} cells; the header names {len(names)} columns.")
             else:
-                rows.append(_Row(where, dict(zip(names, cells, strict=True))))
+                rows.append(TableRow(where, dict(zip(names, cells, strict=True))))
     except csv.Error as error:
         raise DataError(f"{who}, line {line + 1}: it can't be read ({error}). Look at its quotes.") from None
     if not names:
-        raise DataError(f"{who} is empty. Its first line names the columns, {' and '.join(_NEEDED)} among them.")
+        raise DataError(f"{who} is empty. Its first line names the columns, {columns.needed} among them.")
     return rows
 
 
-def _known(text: str, delimiter: str) -> int:
+def _known(text: str, delimiter: str, known: Sequence[str]) -> int:
     """How many known columns the first line of a table names, divided like this."""
     first = text.lstrip("\r\n").partition("\n")[0].rstrip("\r")
-    return sum(cell.strip(' "').casefold() in COLUMNS for cell in first.split(delimiter))
+    return sum(cell.strip(' "').casefold() in known for cell in first.split(delimiter))
 
 
 def _text(path: Path, who: str) -> str:
@@ -169,20 +183,20 @@ def _text(path: Path, who: str) -> str:
     return data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
 
 
-def _parquet_rows(path: Path, who: str) -> list[_Row]:
+def _parquet_rows(path: Path, who: str, columns: Columns) -> list[TableRow]:
     with parquet_file(path, who) as file:
-        names = _check_columns(file.schema_arrow.names, who)
+        names = columns.check(file.schema_arrow.names, who)
         if file.metadata.num_rows > _MAX_ROWS:
             raise DataError(f"{who} holds {file.metadata.num_rows} rows; {_MAX_ROWS} are allowed.")
-        columns = [column.to_pylist() for column in file.read().columns]
-    return list(_rows(names, columns, who))
+        values = [column.to_pylist() for column in file.read().columns]
+    return list(_rows(names, values, who))
 
 
-def _rows(names: Sequence[str], columns: Sequence[Sequence[Any]], who: str) -> Iterable[_Row]:
+def _rows(names: Sequence[str], columns: Sequence[Sequence[Any]], who: str) -> Iterable[TableRow]:
     for number, values in enumerate(zip(*columns, strict=True), start=1):
         where = f"row {number}"
         cells = {name: _cell(value, f"{who}, {where}: '{name}'") for name, value in zip(names, values, strict=True)}
-        yield _Row(where, cells)
+        yield TableRow(where, cells)
 
 
 def _cell(value: object, where: str) -> str:

@@ -58,6 +58,7 @@ from accord.losses._proxy_triplet import ProxyTriplet, proxy_triplet
 from accord.losses._quadruplet import Quadruplet, quadruplet
 from accord.losses._ranked_list import RankedList, ranked_list
 from accord.losses._recall_at_k import RecallAtK, recall_at_k
+from accord.losses._related import Kind, Related, check_related
 from accord.losses._relations import linked_labels
 from accord.losses._row_loss import RowLoss
 from accord.losses._rule import HandRule, HandSurvey, Pull, Rule, SurveyRule, Tally
@@ -110,6 +111,7 @@ __all__ = [
     "HandRule",
     "HandSurvey",
     "Histogram",
+    "Kind",
     "Koleo",
     "LargeMarginSoftmax",
     "LiftedStructure",
@@ -138,6 +140,7 @@ __all__ = [
     "Quadruplet",
     "RankedList",
     "RecallAtK",
+    "Related",
     "RowLoss",
     "Rule",
     "Sigmoid",
@@ -165,6 +168,7 @@ __all__ = [
     "centre",
     "centre_decorrelation",
     "check_loss",
+    "check_related",
     "choose_product_path",
     "circle",
     "circle_classes",

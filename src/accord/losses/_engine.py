@@ -20,7 +20,7 @@ from accord.losses._rule import Rule
 from accord.losses._settings import dense_up_to, settings
 from accord.losses._vectors import tiny_length
 from accord.losses._work import Work
-from accord.mining import Block, Groups, Measure, TableGroups
+from accord.mining import Block, Groups, Measure, NamedGroups, TableGroups
 from accord.types import Embeddings, Labels, Scalar
 
 
@@ -39,7 +39,8 @@ def sweep(
 
     `keys` are other items or a table of classes; row r's positives are the keys with its label, with `itself=True` but
     key r, which is the row itself. A rule with `beside(embeddings, labels)` brings such keys and their labels along: a
-    memory. Everything is checked here, once. An empty batch costs zero and carries a gradient.
+    memory; one with `named` says itself who belongs with whom. Everything is checked here, once. An empty batch costs
+    zero and carries a gradient.
     """
     check_batch(rule.name, embeddings, labels)
     beside, live = getattr(rule, "beside", None), None
@@ -47,10 +48,19 @@ def sweep(
         (keys, key_labels), itself, live = beside(embeddings, labels), True, len(embeddings)
     check_keys(rule.name, embeddings, keys, key_labels)
     member = Member(rule, tuple(learned), tuple(per_row))
-    groups = Groups(
+    return run([member], embeddings, who_belongs(rule, labels, key_labels, itself), keys, live=live)
+
+
+def who_belongs(
+    rule: Rule, labels: Labels, key_labels: Tensor | None = None, itself: bool | None = None
+) -> Groups | NamedGroups:
+    """Who belongs with whom, by the labels; or where the rule says that somebody `named` it, by that."""
+    named = getattr(rule, "named", None)
+    if isinstance(named, NamedGroups):
+        return named
+    return Groups(
         labels, key_labels, itself=itself, triangle=getattr(rule, "mutual", False), dense_up_to=dense_up_to(rule)
     )
-    return run([member], embeddings, groups, keys, live=live)
 
 
 def sweep_all(members: Sequence[Member], embeddings: Embeddings, labels: Labels) -> Float[Tensor, " member"]:
@@ -69,7 +79,7 @@ def shared_groups(members: Sequence[Member], embeddings: Embeddings, labels: Lab
 def run(
     members: Sequence[Member],
     rows: Tensor,
-    groups: Groups | TableGroups,
+    groups: Groups | TableGroups | NamedGroups,
     keys: Tensor | None,
     *,
     live: int | None = None,

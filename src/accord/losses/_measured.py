@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from accord.mining import FAR, Block, Groups, Measure, Own, TableGroups
+from accord.mining import FAR, Block, Groups, Measure, NamedGroups, Own, TableGroups
 
 
 class Sides(NamedTuple):
@@ -44,7 +44,14 @@ def rooted(squares: Tensor) -> Tensor:
 
 
 def as_block(
-    values: Tensor, own: Own, groups: Groups | TableGroups, rows: slice, measure: Measure, *, unit: bool, fresh: bool
+    values: Tensor,
+    own: Own,
+    groups: Groups | TableGroups | NamedGroups,
+    rows: slice,
+    measure: Measure,
+    *,
+    unit: bool,
+    fresh: bool,
 ) -> Block:
     """The block a rule is handed. With `fresh`, `values` is the engine's own and is written to."""
     far = FAR[measure]

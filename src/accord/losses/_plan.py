@@ -10,7 +10,7 @@ from torch import Tensor
 from accord.geometry import full, row_blocks
 from accord.losses._rule import Rule
 from accord.losses._settings import settings
-from accord.mining import Groups, Measure, TableGroups
+from accord.mining import Groups, Measure, NamedGroups, TableGroups
 from accord.types import Scalar
 
 FEW_ROWS = 64  # a block has at least so many rows …
@@ -32,7 +32,7 @@ class Plan:
     def __init__(
         self,
         members: tuple[Member, ...],
-        groups: Groups | TableGroups,
+        groups: Groups | TableGroups | NamedGroups,
         row_tiny: float,
         key_tiny: float,
         live: int | None = None,

@@ -10,15 +10,14 @@ from torch import Tensor
 from accord.checks import check_batch, check_flag, check_range
 from accord.errors import UnknownNameError, UsageError
 from accord.geometry import full, normalise
-from accord.losses._engine import run, sweep
+from accord.losses._engine import run, sweep, who_belongs
 from accord.losses._plan import Member
 from accord.losses._row_loss import RowLoss, hooked
 from accord.losses._rule import Pull, Tally
-from accord.losses._settings import dense_up_to
 from accord.losses._triplet_picks import Others, gaps, pick
 from accord.losses._triplet_sets import Sums, by_slots, few_slots, hinges_sorted, softly
 from accord.losses._work import autograd_pull
-from accord.mining import Block, Groups, Measure
+from accord.mining import Block, Measure
 from accord.types import Embeddings, Labels, Scalar
 
 Mining = Literal["semi_hard", "batch_hard", "all", "hard", "all_semi_hard"]
@@ -178,8 +177,7 @@ def _swept(rule: Any, embeddings: Tensor, labels: Tensor) -> Scalar:
     check_batch(rule.name, embeddings, labels)
     beside = getattr(rule, "beside", None)  # a memory's
     keys, key_labels = (None, None) if beside is None else beside(embeddings, labels)
-    itself, most = None if keys is None else True, dense_up_to(rule)
-    groups = Groups(labels, key_labels, itself=itself, dense_up_to=most)
+    groups = who_belongs(rule, labels, key_labels, None if keys is None else True)
     columns = embeddings if keys is None else keys
     vectors = normalise(columns, dtype=full(columns).dtype) if rule.unit else full(columns)
     chosen = groups.own(slice(None)).chosen

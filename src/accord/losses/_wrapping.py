@@ -154,22 +154,28 @@ def is_ours(loss: object) -> bool:
 
 def check_wrappable(who: str, loss: nn.Module) -> None:
     """Refuse those of our losses that do not compare each row of a batch with its pairs, one by one."""
-    if isinstance(loss, Wrapper):
-        return
-    name, rule, reason = type(loss).__name__, getattr(loss, "rule", None), None
-    if any(tensor.ndim > 1 for tensor in (*loss.parameters(), *loss.buffers())):
-        reason = "it compares items with learned vectors of classes, not with each other"
-    elif isinstance(rule, SurveyRule):
-        reason = "it weighs the pairs of all rows against each other and needs them all"
-    elif getattr(rule, "calibration", 0):
-        reason = "with `calibration` it is a sum of several losses (leave that out)"
-    elif not isinstance(rule, Rule) or not getattr(rule, "minable", True) or rule.name.startswith("n_pair"):
-        reason = "it chooses its pairs itself"
+    reason = why_not_wrapped(loss)
     if reason is not None:
         raise UsageError(
-            f"{who}: {name} can't be wrapped, for {reason}.\n"
+            f"{who}: {type(loss).__name__} can't be wrapped, for {reason}.\n"
             "Wrap a loss of pairs, such as Contrastive or MultiSimilarity, and join the two in an Ensemble."
         )
+
+
+def why_not_wrapped(loss: nn.Module) -> str | None:
+    """Why a loss of ours does not compare each row of a batch with its pairs, one by one; None if it does."""
+    if isinstance(loss, Wrapper):
+        return None
+    rule = getattr(loss, "rule", None)
+    if any(tensor.ndim > 1 for tensor in (*loss.parameters(), *loss.buffers())):
+        return "it compares items with learned vectors of classes, not with each other"
+    if isinstance(rule, SurveyRule):
+        return "it weighs the pairs of all rows against each other and needs them all"
+    if getattr(rule, "calibration", 0):
+        return "with `calibration` it is a sum of several losses (leave that out)"
+    if not isinstance(rule, Rule) or not getattr(rule, "minable", True) or rule.name.startswith("n_pair"):
+        return "it chooses its pairs itself"
+    return None
 
 
 def foreign_inside(loss: object) -> bool:

@@ -9,6 +9,7 @@ from accord.mining._hard import AllPairs, EasyPositive, HardPairs, SemiHard
 from accord.mining._margins import AngularPairs, MultiSimilarityPairs, PairMargin
 from accord.mining._masks import pair_masks
 from accord.mining._miner import Chain, Miner, bound
+from accord.mining._named import NamedGroups
 from accord.mining._pairs import PairNumbers, batch_block, mined_pairs
 from accord.mining._rules import all_pairs, batch_hard, semi_hard
 from accord.mining._triplets import TRIPLET_RULES, triplets
@@ -29,6 +30,7 @@ __all__ = [
     "Measure",
     "Miner",
     "MultiSimilarityPairs",
+    "NamedGroups",
     "Own",
     "PairMargin",
     "PairNumbers",

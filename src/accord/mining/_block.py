@@ -8,6 +8,7 @@ from torch import Tensor
 
 from accord.errors import UsageError
 from accord.mining._groups import Groups, TableGroups
+from accord.mining._named import NamedGroups
 
 Measure = Literal["score", "squared", "euclidean"]
 FAR: dict[Measure, float] = {"score": -torch.inf, "squared": torch.inf, "euclidean": torch.inf}
@@ -31,7 +32,7 @@ class Block(NamedTuple):
     kept: Bool[Tensor, "row slot"]
     negatives: Float[Tensor, "row column"]
     negative_count: Float[Tensor, " row"]
-    groups: Groups | TableGroups | None = None
+    groups: Groups | TableGroups | NamedGroups | None = None
 
     @property
     def totals(self) -> tuple[Tensor, Tensor] | None:

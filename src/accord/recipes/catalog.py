@@ -16,6 +16,21 @@ __all__ = ["ENSEMBLES", "LOSSES", "METRICS", "build_loss", "describe_losses", "l
 
 ENSEMBLES: dict[str, str] = {
     "fixed": "fixed weights after dividing each loss by its running scale (`ensemble.normalise`)",
+    "published": "weights trained with the network, held to a sum of 1: the ensemble paper's rule",
+    "uncertainty": "each loss divided by its learned uncertainty",
+    "dynamic_average": "more weight for losses that fell little in the last epoch",
+    "grad_norm": "weights learned so that losses that lag behind have the longer gradient",
+    "random": "weights drawn anew in each step: what a rule must beat",
+    "pcgrad": "`ensemble.balance`: take out of each gradient what goes against another",
+    "cagrad": "`ensemble.balance`: near the sum, what serves the worst-served loss best",
+    "nash_mtl": "`ensemble.balance`: the gradient on which losses that bargain agree, whatever their scales",
+    "aligned_mtl": "`ensemble.balance`: gradients made orthogonal and equally long, then summed",
+    "distance_hinge": "`ensemble.diversity`: the heads' vectors of one item far apart, as published",
+    "cka": "`ensemble.diversity`: heads that are not rotations of each other, by linear CKA",
+    "distance_decorrelation": "`ensemble.diversity`: heads whose distances between items do not go together",
+    "adversarial": "`ensemble.diversity`: heads that regressors can't predict from each other",
+    "partition": "`ensemble.labels`: each head learns random groups of the classes",
+    "subset": "`ensemble.labels`: each head learns a random share of the classes",
 }
 
 METRICS: dict[str, str] = {
@@ -32,6 +47,7 @@ METRICS: dict[str, str] = {
     "ari": "pairs on which clusters and classes agree, corrected for chance",
     "f1": "harmonic mean of precision and recall of pairs in one cluster",
     "purity": "share of items in the largest class of their cluster",
+    "triplet_accuracy": "share of test triplets whose anchor is closer to its positive (where triplets were given)",
 }
 
 

@@ -209,6 +209,8 @@ def _open(run: RunFolder, embedder: Embedder, config: RunConfig, manifest: Manif
 
 def _notes(trained: Evaluation, seeds: int, config: RunConfig, manifest: Manifest) -> list[str]:
     notes = [*few_classes(trained.query_labels), *fewer_seeds(seeds, config.evaluation.nmi_seeds)]
+    if (how := config.compression) is not None:
+        notes.append(f"The embedding was compressed to {how.dim} numbers by {how.method} (compression.json says how).")
     within = check_leaks(manifest)["within"].get("test", 0)
     if within:
         notes.append(

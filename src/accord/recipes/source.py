@@ -1,6 +1,7 @@
 """Turns the `data` section of a configuration into a checked manifest with a class-disjoint split."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from accord.data import (
@@ -11,9 +12,12 @@ from accord.data import (
     loose_images,
     printable,
     read_images,
+    read_related,
     readable,
     split_classes,
+    split_related,
     with_groups,
+    with_relations,
 )
 from accord.errors import DataError, UnknownNameError, UsageError
 from accord.recipes.config import DataConfig
@@ -23,15 +27,30 @@ from accord.types import Json, Manifest
 
 def open_source(config: DataConfig, watch: Watch) -> Manifest:
     """Find the images, drop what can't be read (named), and split the classes."""
-    manifest = _readable(find_source(config, watch), config.source, watch)
-    split = split_classes(manifest, test=config.test, validation=config.validation, seed=config.split_seed)
-    if config.fold is not None:
-        split = fold_classes(split, fold=config.fold, folds=config.folds, seed=config.split_seed)
+    found = find_source(config, watch) if config.relations is None else _find_related(config, watch)
+    manifest = _readable(found, config.source, watch)
+    split = _divided(manifest, config) if config.relations is None else _divided_groups(manifest, found, config)
     _refuse_no_test(split)
     split = _without_leaks(split, config.copies, watch)
+    if config.relations is not None:
+        split = with_relations(split, found.relations)
     for note in split.notes:
         watch.say(note)
     return split
+
+
+def _divided(manifest: Manifest, config: DataConfig) -> Manifest:
+    split = split_classes(manifest, test=config.test, validation=config.validation, seed=config.split_seed)
+    if config.fold is None:
+        return split
+    return fold_classes(split, fold=config.fold, folds=config.folds, seed=config.split_seed)
+
+
+def _divided_groups(manifest: Manifest, found: Manifest, config: DataConfig) -> Manifest:
+    """As classes are, with the relations that the unreadable images leave."""
+    ids = {item.id for item in manifest.items}
+    left = tuple(relation for relation in found.relations if ids.issuperset(relation))
+    return split_related(replace(manifest, relations=left), lambda groups: _divided(groups, config))
 
 
 def open_images(source: str, watch: Watch) -> Manifest:
@@ -80,6 +99,22 @@ def find_source(config: DataConfig, watch: Watch, *, fewest_classes: int = 2) ->
         told=watch.progress,
         fewest_classes=fewest_classes,
     )
+
+
+def _find_related(config: DataConfig, watch: Watch) -> Manifest:
+    """The images that a table of pairs or triplets names; their classes are the groups that it links."""
+    for key in ("root", "boxes"):
+        if getattr(config, key):
+            raise UsageError(f"data.{key} has no meaning beside data.relations, whose paths start at the source.")
+    if config.layout != "auto":
+        raise UsageError("data.layout tells classes from folders or lists; beside data.relations leave it out.")
+    source, sha256 = config.source, config.sha256
+    if source in BUILTIN and sha256:
+        raise UsageError(f"data.sha256 has no meaning for the built-in data set '{source}'.")
+    if source not in BUILTIN and not Path(source).expanduser().exists():
+        raise DataError(f"There is no folder or archive at {source}.")
+    assert config.relations is not None
+    return with_groups(read_related(source, config.relations, sha256=sha256, told=watch.progress), config.group)
 
 
 def _refuse_no_test(manifest: Manifest) -> None:

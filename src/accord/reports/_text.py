@@ -19,6 +19,7 @@ OTHER_METRICS = {
     "ari": "ARI",
     "f1": "F1",
     "purity": "Purity",
+    "triplet_accuracy": "Triplet accuracy",
     "without_duplicates_recall@1": "Recall@1 without copies",
 }
 AT_K = {"recall": "Recall", "precision": "Precision", "map": "MAP", "ndcg": "nDCG"}

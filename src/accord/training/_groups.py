@@ -9,6 +9,8 @@ from torch import nn
 from accord.checks import check_range
 from accord.errors import UsageError
 
+LOSS_WEIGHTS = "loss_weights"  # the group of learned weights, and what their names have in them
+DIVERSITY = "diversity"  # the part of an objective that compares heads, and learns as they do
 Found = tuple[str, str, nn.Parameter]  # group, name shown to people, parameter
 
 
@@ -32,13 +34,13 @@ def parameter_groups(
     """Groups for a torch optimiser: every parameter that learns, of the model and of the objective, exactly once.
 
     The model's names decide: `backbone.` and `pool.` are the trunk, `heads.` the heads. Of the objective, names with
-    `loss_weights` in them are loss weights, all others proxies. Norms, biases and everything of the objective are not
-    decayed. Each group has a "name" and an "initial_lr"; empty groups are left out. Raises UsageError naming a
-    parameter that belongs nowhere or twice, and when nothing learns.
+    `loss_weights` in them are loss weights, what learns in its `diversity` goes with the heads, all others are proxies.
+    Norms, biases and everything of the objective are not decayed. Each group has a "name" and an "initial_lr"; empty
+    groups are left out. Raises UsageError naming a parameter that belongs nowhere or twice, and when nothing learns.
     """
     check_range("parameter_groups", "weight_decay", weight_decay, low=0.0)
     groups = _collect([*_of_model(model), *_of_objective(objective)])
-    rate = {"trunk": rates.trunk, "heads": rates.heads, "proxies": rates.proxies, "loss_weights": rates.weights}
+    rate = {"trunk": rates.trunk, "heads": rates.heads, "proxies": rates.proxies, LOSS_WEIGHTS: rates.weights}
     return [
         {
             "name": name,
@@ -89,7 +91,8 @@ def _of_model(model: nn.Module) -> Iterator[Found]:
 def _of_objective(objective: nn.Module | Callable[..., Any]) -> Iterator[Found]:
     if isinstance(objective, nn.Module):
         for _, name, parameter in _learning(objective):
-            yield ("loss_weights" if "loss_weights" in name else "proxies"), f"objective.{name}", parameter
+            group = "heads_no_decay" if DIVERSITY in name.split(".") else "proxies"
+            yield (LOSS_WEIGHTS if LOSS_WEIGHTS in name else group), f"objective.{name}", parameter
 
 
 def _learning(root: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Parameter]]:

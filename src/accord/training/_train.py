@@ -9,9 +9,10 @@ from torch.optim import Optimizer
 
 from accord.checks import check_count, check_range, describe
 from accord.errors import BatchError, NumericError, UsageError
+from accord.training._groups import LOSS_WEIGHTS
 from accord.training._nonfinite import Buffers, Patience, diagnose
 from accord.training._precision import Arithmetic, gradient_norm
-from accord.types import Batch, Step
+from accord.types import Batch, Relations, Step
 
 Batches = Callable[[int], Batch]
 Outputs = Callable[[Tensor], Mapping[str, Tensor]]
@@ -37,13 +38,15 @@ def train(
 
     `batches(n)` gives the batch of step n and `schedule(n)` the factor on each group's "initial_lr", so a run goes on
     from any step. `model.outputs(inputs)` gives one tensor per head; of a single head the objective gets the tensor
-    itself. The loss is computed in float32 or longer, whatever the `precision` of the model.
+    itself. Beside it, it gets the batch's labels, or its pairs or triplets where it has some. The loss is computed in
+    float32 or longer, whatever the `precision` of the model.
 
     A step whose loss or gradient is not finite is undone (weights, optimiser and buffers stay bit-equal) and yielded
     with `skipped`; `patience_nonfinite` in a row raise NumericError naming the items. A batch with fewer than two
     classes raises BatchError, or is skipped with `on_empty="skip"`; so does one without a gradient in which no class
     has two items, which `on_empty="skip"` lets pass. An optimiser that lacks a parameter of the
-    objective is refused, for it would never learn. The model is put into training mode whenever it is not: the
+    objective is refused, for it would never learn. The gradient of a group called "loss_weights" is neither measured
+    nor cut down by `clip_norm`. The model is put into training mode whenever it is not: the
     caller may have evaluated in between. Modules in evaluation mode below a model in training mode stay so.
     """
     check_count("train", "steps", steps, low=0)
@@ -85,7 +88,10 @@ class _Loop:
         self.device, self.patience, self.clip_norm = arithmetic.device, patience, clip_norm
         self.modules = [part for part in (model, objective) if isinstance(part, nn.Module)]
         self.skip_empty = skip_empty
-        self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        # weights of losses are no part of the length that is cut down: the penalty that some carry would cut the rest
+        groups = optimizer.param_groups
+        self.parameters = [own for group in groups if group.get("name") != LOSS_WEIGHTS for own in group["params"]]
+        self.loss_weights = [own for group in groups if group.get("name") == LOSS_WEIGHTS for own in group["params"]]
         self.buffers = Buffers(*self.modules)
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
@@ -123,7 +129,10 @@ class _Loop:
         else:
             self.arithmetic.backward(loss)
             norm = gradient_norm(self.parameters, clip_norm=self.clip_norm)
-            finite, moves = torch.stack([loss.detach().isfinite() & norm.isfinite(), norm != 0]).tolist()
+            sound = loss.detach().isfinite() & norm.isfinite()
+            if self.loss_weights:
+                sound = sound & gradient_norm(self.loss_weights, clip_norm=None).isfinite()
+            finite, moves = torch.stack([sound, norm != 0]).tolist()
             if not moves and not self.skip_empty:
                 _check_pairs(batch, number, self.objective)
             self.arithmetic.finish(finite=finite)
@@ -144,7 +153,7 @@ class _Loop:
 
     def _loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
         embeddings = next(iter(outputs.values())) if len(outputs) == 1 else outputs
-        loss = self.objective(embeddings, batch.labels.to(self.device, non_blocking=True))
+        loss = self.objective(embeddings, _supervision(batch, self.device))
         if not isinstance(loss, Tensor) or loss.ndim or not loss.requires_grad:
             raise UsageError(
                 "train: the objective must return a scalar tensor with a gradient.\n"
@@ -167,6 +176,13 @@ class _Loop:
             group["lr"] = group["initial_lr"] * factor
             rates[group.get("name", f"group {place}")] = group["lr"]
         return rates
+
+
+def _supervision(batch: Batch, device: torch.device) -> Tensor | Relations:
+    """What the objective is told: the labels of a batch, or its pairs or triplets where it has some."""
+    if batch.relations is None:
+        return batch.labels.to(device, non_blocking=True)
+    return type(batch.relations)(*(rows.to(device, non_blocking=True) for rows in batch.relations))
 
 
 def _check_optimised(objective: Callable[..., Any], optimizer: Optimizer) -> None:
