@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from accord.errors import ArtifactError, UsageError
-from accord.models import LinearHead, MLPHead, TrunkHead
+from accord.models import LinearHead, MaskedLinearHead, MLPHead, TrunkHead
 from accord.models._heads import build_head, describe_head
 
 FEATURES = torch.randn(6, 10, generator=torch.Generator().manual_seed(0))
@@ -45,7 +45,40 @@ def test_the_trunk_head_hands_the_feature_on() -> None:
     assert not list(head.parameters())
 
 
-@pytest.mark.parametrize("head", [TrunkHead(10), LinearHead(10, 4, False), MLPHead(10, 4, 6)])
+@pytest.mark.parametrize("normalise", [True, False])
+def test_a_masked_head_is_a_linear_one_behind_its_mask(normalise: bool) -> None:
+    head = MaskedLinearHead(10, 4, normalise, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        head.mask.copy_(torch.linspace(-3, 3, 10))
+    raw = (FEATURES / (1 + torch.exp(-head.mask))) @ head.linear.weight.T + head.linear.bias
+    torch.testing.assert_close(head(FEATURES), raw / raw.norm(dim=1, keepdim=True) if normalise else raw)
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_a_masked_head_folds_into_a_linear_one(normalise: bool) -> None:
+    head = MaskedLinearHead(10, 4, normalise).double()
+    with torch.no_grad():
+        head.mask.copy_(torch.randn(10, generator=torch.Generator().manual_seed(2)) * 3)
+        head.linear.bias.copy_(torch.arange(4))
+    before = torch.get_rng_state()
+    folded = head.eval().folded()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert type(folded) is LinearHead
+    assert not folded.training
+    torch.testing.assert_close(folded(FEATURES.double()), head(FEATURES.double()), rtol=1e-12, atol=1e-12)
+    assert folded.linear.weight.requires_grad
+    assert folded.linear.weight.data_ptr() != head.linear.weight.data_ptr()
+
+
+def test_a_mask_begins_open_and_learns() -> None:
+    head, plain = (kind(10, 4, generator=torch.Generator().manual_seed(1)) for kind in (MaskedLinearHead, LinearHead))
+    assert torch.equal(head.linear.weight, plain.linear.weight)
+    assert torch.all(head.mask.sigmoid() > 0.98)
+    head(FEATURES).square()[:, 0].sum().backward()
+    assert bool(head.mask.grad.ne(0).all())
+
+
+@pytest.mark.parametrize("head", [TrunkHead(10), LinearHead(10, 4, False), MaskedLinearHead(10, 4), MLPHead(10, 4, 6)])
 def test_a_description_survives_json(head: nn.Module) -> None:
     again = build_head(json.loads(json.dumps(describe_head("one", head, 4))))
     again.load_state_dict(head.state_dict())
@@ -74,7 +107,10 @@ def test_equal_generators_draw_equal_heads() -> None:
     assert torch.equal(one(FEATURES), two(FEATURES))
 
 
-@pytest.mark.parametrize("make", [lambda: LinearHead(0, 4), lambda: MLPHead(10, 4, hidden=0), lambda: TrunkHead(0)])
+@pytest.mark.parametrize(
+    "make",
+    [lambda: LinearHead(0, 4), lambda: MaskedLinearHead(10, 0), lambda: MLPHead(10, 4, hidden=0), lambda: TrunkHead(0)],
+)
 def test_sizes_below_one_are_refused(make: object) -> None:
     with pytest.raises(UsageError):
         make()  # type: ignore[operator]

@@ -20,6 +20,7 @@ COMMANDS = (
     "evaluate",
     "compare",
     "study",
+    "compress",
     "calibrate",
     "embed",
     "search",

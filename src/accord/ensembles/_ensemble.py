@@ -1,27 +1,40 @@
 """Several losses as one: each sees the shared embedding or a head of its own, and a weighting adds them up."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from accord.checks import check_finite, describe
-from accord.ensembles._weighting import Foresight, Weighting
+from accord.ensembles._balance import GradientBalance, PlainSum
+from accord.ensembles._heads import Diversity
+from accord.ensembles._weighting import Foresight, Guided, Scaled, Weighting
 from accord.errors import BatchError, UsageError
 from accord.geometry import full
 from accord.losses import Member, RowLoss, sweep_all, sweep_total
 from accord.types import Scalar
 
 Heads = Tensor | Mapping[str, Tensor]
+Loss = nn.Module | Callable[..., Tensor]
+
+DIVERSITY = "diversity"  # the name of what is added for it
 
 
 class Ensemble(nn.Module):
     """Train against several losses at once; itself an objective, called with (embeddings, labels).
 
     `members` are losses by name: our modules, those of other libraries, or any callable `(embeddings, labels)` that
-    returns a scalar. One tensor of embeddings goes to every member; a mapping gives each member the head of its own
-    name. After each call `terms` holds each member's raw loss, detached, also when one is refused as not finite.
+    returns a scalar; they may be given as pairs of a name and a loss, too. One tensor of embeddings goes to every
+    member; a mapping gives each member the head of its own name. After each call `terms` holds each member's raw loss,
+    detached, also when one is refused as not finite.
+
+    `diversity` compares the heads, such as `CKADiversity()`. It is called with (heads, labels); its value is added to
+    the weighted total as it is and kept in `terms` as "diversity".
+
+    `balance` makes one gradient for the trunk of the members' gradients; see `GradientBalance`, whose `split` must hand
+    the shared feature to the heads. A weighting that learns from the gradients' lengths, such as `GradNorm`, gets one
+    that only measures them where none is given.
 
     >>> import torch
     >>> from accord.ensembles import FixedWeights
@@ -32,15 +45,29 @@ class Ensemble(nn.Module):
     ['pairs', 'triplets']
     """
 
-    def __init__(self, members: Mapping[str, nn.Module | Callable[..., Tensor]], *, weighting: Weighting) -> None:
+    def __init__(
+        self,
+        members: Mapping[str, Loss] | Iterable[tuple[str, Loss]],
+        *,
+        weighting: Weighting,
+        diversity: Diversity | None = None,
+        balance: GradientBalance | None = None,
+    ) -> None:
         super().__init__()
-        if len(members) < 2:
-            raise UsageError(f"Ensemble: needs at least 2 members, not {len(members)}; use a single loss as it is.")
+        named = list(members.items() if isinstance(members, Mapping) else members)
+        if len(named) < 2:
+            raise UsageError(f"Ensemble: needs at least 2 members, not {len(named)}; use a single loss as it is.")
         self.members = nn.ModuleDict()
-        for name, member in members.items():
+        for name, member in named:
             self._add(name, member)
-        weighting.bind(tuple(members))
+        weighting.bind(self.names)
         self.weighting = weighting
+        self.diversity = diversity
+        self.balance = GradientBalance(PlainSum()) if balance is None and isinstance(weighting, Guided) else balance
+        if self.balance is not None:
+            self.balance.bind(self.names, weighting)
+        if diversity is not None and DIVERSITY in self.members:
+            raise UsageError(f"Ensemble: a member can't be called '{DIVERSITY}' beside a term of that name; rename it.")
         self.terms: dict[str, Tensor] = {}
 
     @property
@@ -51,6 +78,12 @@ class Ensemble(nn.Module):
     def forward(self, embeddings: Heads, labels: Any) -> Scalar:
         """The weighted total of one batch."""
         heads = self._heads(embeddings)
+        if self.balance is not None and self.training:
+            self.balance.begin()
+        total = self._weighted(heads, labels)
+        return total if self.diversity is None else total + self._apart(self.diversity, heads, labels)
+
+    def _weighted(self, heads: Mapping[str, Tensor], labels: Any) -> Scalar:
         sharing = self._sharing(heads)
         weighting = self.weighting
         ahead = weighting.ahead() if sharing and isinstance(weighting, Foresight) else None
@@ -68,7 +101,15 @@ class Ensemble(nn.Module):
         """What each member's raw loss was multiplied by in the last call."""
         return dict(zip(self.names, self.weighting.multipliers().detach(), strict=True))
 
-    def _add(self, name: str, member: nn.Module | Callable[..., Tensor]) -> None:
+    def scales(self) -> dict[str, Tensor]:
+        """The running size that each member's loss is divided by; empty where the weighting knows none."""
+        weighting = self.weighting
+        found = weighting.scales().detach() if isinstance(weighting, Scaled) else torch.zeros(0)
+        return dict(zip(self.names, found, strict=bool(len(found))))
+
+    def _add(self, name: str, member: Loss) -> None:
+        if name in self.members:
+            raise UsageError(f"Ensemble: there are two members called '{name}'; give each a name of its own.")
         if not callable(member):
             raise UsageError(f"Ensemble: member '{name}' can't be called; it is a {type(member).__name__}.")
         try:
@@ -120,6 +161,13 @@ class Ensemble(nn.Module):
         for name, loss in losses.items():
             check_finite(f"ensemble member '{name}'", "its loss", loss)
 
+    def _apart(self, diversity: Diversity, heads: Mapping[str, Tensor], labels: Any) -> Scalar:
+        """What is added for the heads' diversity."""
+        value = _checked_scalar("the term for diversity", diversity(heads, labels))
+        self.terms[DIVERSITY] = value.detach()
+        check_finite("ensemble", "its term for diversity", value)
+        return value
+
     def _sharing(self, heads: Mapping[str, Tensor]) -> list[list[str]]:
         """Groups of at least two members that are held to the same rows and normalise alike."""
         groups: dict[tuple[int, bool], list[str]] = {}
@@ -129,10 +177,13 @@ class Ensemble(nn.Module):
         return [names for names in groups.values() if len(names) > 1]
 
     def _loss(self, name: str, head: Tensor, labels: Any) -> Tensor:
-        loss = self.members[name](head, labels)
-        if not isinstance(loss, Tensor) or loss.ndim or not loss.is_floating_point():
-            raise UsageError(f"Ensemble: member '{name}' must return a floating-point scalar, not {describe(loss)}.")
-        return full(loss)
+        return _checked_scalar(f"member '{name}'", self.members[name](head, labels))
+
+
+def _checked_scalar(who: str, value: object) -> Tensor:
+    if not isinstance(value, Tensor) or value.ndim or not value.is_floating_point():
+        raise UsageError(f"Ensemble: {who} must return a floating-point scalar, not {describe(value)}.")
+    return full(value)
 
 
 class _Foreign(nn.Module):

@@ -102,12 +102,17 @@ class FixedWeights(nn.Module):
         if not self.normalise:
             return self.shares_given
         shares = self.shares()
-        seen = self.mass > 0
-        scales = self.running / torch.where(seen, self.mass, 1)
+        seen, scales = self.mass > 0, self.scales()
         # over the members seen so far: an unseen one must not pull the common scale to zero
         common = (shares * scales).sum() / (shares * seen).sum().clamp_min(torch.finfo(shares.dtype).tiny)
         level = torch.where(seen, torch.maximum(scales, self.floor * common), common)
         return shares * torch.where(level > 0, common / level, 1)
+
+    def scales(self) -> Members:
+        """The running mean of each |l_j|, where it is used; 1 without normalisation, 0 for a loss not yet met."""
+        if not self.normalise:
+            return torch.ones_like(self.running)
+        return self.running / torch.where(self.mass > 0, self.mass, 1)
 
     def shares(self) -> Members:
         """The weights, made to sum to 1."""

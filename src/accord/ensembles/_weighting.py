@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from accord.types import Scalar
 
@@ -42,4 +42,24 @@ class Foresight(Weighting, Protocol):
 
     def observe(self, losses: Members) -> None:
         """Take note of losses that were multiplied by what `ahead` said. Running state moves, in training mode only."""
+        ...
+
+
+@runtime_checkable
+class Scaled(Weighting, Protocol):
+    """A rule that brings the losses to a common scale first."""
+
+    def scales(self) -> Members:
+        """The running size of each raw loss, which it is divided by; 0 for one that has not been met; detached."""
+        ...
+
+
+@runtime_checkable
+class Guided(Weighting, Protocol):
+    """A rule whose weights learn from how long each member's gradient is at the feature that all heads share."""
+
+    loss_weights: nn.Parameter
+
+    def pull(self, norms: Members) -> Members:
+        """The gradient for `loss_weights`, from the length of each member's weighted gradient in this step."""
         ...

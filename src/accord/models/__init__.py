@@ -7,7 +7,8 @@ from accord.models._backbones import BACKBONES, BackboneInfo, ImportedBackbone, 
 from accord.models._efficientnet import EfficientNetLite
 from accord.models._embed import embed, evaluating, freeze_batch_norm
 from accord.models._embedder import Embedder
-from accord.models._heads import HEADS, LinearHead, MLPHead, TrunkHead
+from accord.models._heads import HEADS, LinearHead, MaskedLinearHead, MLPHead, TrunkHead
+from accord.models._joined import JoinedHead
 from accord.models._pool import POOLS, AverageMaxPool, AveragePool, GemPool, MaxPool, build_pool
 from accord.models._preprocess import to_input
 from accord.models._resnet import ResNet
@@ -23,8 +24,10 @@ __all__ = [
     "Embedder",
     "GemPool",
     "ImportedBackbone",
+    "JoinedHead",
     "LinearHead",
     "MLPHead",
+    "MaskedLinearHead",
     "MaxPool",
     "ResNet",
     "TrunkHead",

@@ -1,7 +1,7 @@
 """The Embedder: preprocessing, backbone, pooling and heads, described, saved and loaded as one thing."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from accord.models._preprocess import AnyImages, to_input
 from accord.types import Json, Preprocessing
 
 FORMAT = 1
+Splitter = Callable[[Tensor, Sequence[str]], Mapping[str, Tensor]]
 
 
 class Embedder(nn.Module):
@@ -26,7 +27,12 @@ class Embedder(nn.Module):
     unit length, scaled by √weight and put side by side, so that inner products are the weighted mean of the heads'
     cosines.
     Images are uint8, or float on the 0–255 scale; preprocessing is inside. `weights` are relative, equal by default.
+
+    `splitter`, if set, hands the pooled feature to the heads while training: called with the feature and the heads'
+    names, it gives each head its own (an ensemble's `GradientBalance.split`). It is no part of what is saved.
     """
+
+    splitter: Splitter | None
 
     def __init__(
         self,
@@ -41,6 +47,7 @@ class Embedder(nn.Module):
         if not heads:
             raise UsageError("Embedder: heads must name at least one head, e.g. {'trunk': TrunkHead(backbone.width)}.")
         self.backbone, self.pool, self.preprocessing = backbone, pool, preprocessing
+        self.splitter = None
         self.heads = _module_dict(heads)
         self.width = _width(backbone)
         self.dims = {name: _dim(name, head, self.width) for name, head in self.heads.items()}
@@ -71,7 +78,10 @@ class Embedder(nn.Module):
     def outputs(self, images: AnyImages) -> dict[str, Tensor]:
         """Each head's output, (batch, dim) each: what losses are given."""
         features = self.features(images)
-        return {name: head(features) for name, head in self.heads.items()}
+        if self.splitter is None or not (self.training and torch.is_grad_enabled()):
+            return {name: head(features) for name, head in self.heads.items()}
+        own = self.splitter(features, tuple(self.heads))
+        return {name: head(own[name]) for name, head in self.heads.items()}
 
     def forward(self, images: AnyImages) -> Float[Tensor, "batch dim"]:
         """The test-time embedding. An image that a head maps to zero gets zeros from this head."""

@@ -4,6 +4,7 @@ from accord.recipes.artifacts import load
 from accord.recipes.catalog import build_loss, describe_losses, listing
 from accord.recipes.certify import certify
 from accord.recipes.compare import compare_runs, group_runs, verify_comparison
+from accord.recipes.compress import compress_run
 from accord.recipes.config import RunConfig
 from accord.recipes.doctor import examine
 from accord.recipes.embed import embed_source
@@ -32,6 +33,7 @@ __all__ = [
     "calibrate_run",
     "certify",
     "compare_runs",
+    "compress_run",
     "describe_losses",
     "draw_hits",
     "dump",

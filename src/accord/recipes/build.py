@@ -16,15 +16,17 @@ from accord.data import (
     HardClassBatches,
     ImageTable,
     PKBatches,
+    RelationBatches,
     TrainingBatches,
 )
-from accord.ensembles import Ensemble, FixedWeights
+from accord.ensembles import Ensemble
 from accord.errors import UnknownNameError, UsageError
-from accord.losses import CrossBatchMemory, Mined, ProxyStore
+from accord.losses import CrossBatchMemory, Kind, Mined, ProxyStore
 from accord.models import (
     BACKBONES,
     Embedder,
     LinearHead,
+    MaskedLinearHead,
     MLPHead,
     TrunkHead,
     build_backbone,
@@ -36,11 +38,22 @@ from accord.recipes.catalog import build_loss
 from accord.recipes.catalog_miners import build_miner
 from accord.recipes.config import LossConfig, RunConfig
 from accord.recipes.device import pick_device
+from accord.recipes.diversity import (
+    build_diversity,
+    build_label_tables,
+    folded_heads,
+    learning,
+    learnt_classes,
+    seen_by,
+)
+from accord.recipes.ensembles import WEIGHT_RATES, build_balance, build_weighting, check_weighting
+from accord.recipes.relations import kind_of, related
 from accord.runs import packaged_weights, read_weights
 from accord.training import Rates, parameter_groups
 from accord.types import Manifest, Preprocessing
 
 TRUNK = "trunk"
+MANY_CLASSES = 1000  # to try a loss with before they are known: some refuse to do with two or three
 KMEANS_ROUNDS = 10  # where proxies outnumber the classes they start from, or are shared by them
 
 
@@ -49,8 +62,13 @@ def check_parts(config: RunConfig) -> None:
     pick_device(config.training.device)
     if ":" not in config.model.backbone and config.model.backbone not in BACKBONES:
         raise UnknownNameError("backbone", config.model.backbone, BACKBONES)
+    kind = kind_of(config)
     for loss in config.losses:
-        _loss(loss, dim=8, classes=2)
+        built = _loss(loss, dim=8, classes=MANY_CLASSES)
+        if kind is not None:
+            related(built, loss.type, kind)
+    if len(config.losses) > 1:
+        check_weighting(config, member_names(config))
 
 
 def build_trunk(config: RunConfig) -> nn.Module:
@@ -90,10 +108,11 @@ def build_baseline(config: RunConfig) -> Embedder:
 def deployed(embedder: Embedder, config: RunConfig, shares: Mapping[str, float]) -> Embedder:
     """The Embedder as it is used: trained heads with their shares and, where configured, the trunk's pooled feature.
 
-    Shares its modules with the Embedder in training, so it costs nothing and always shows the newest weights.
+    Shares its modules with the Embedder in training, so it costs nothing and always shows the newest weights; but for
+    masked heads, which are folded as they are now.
     """
     part = config.model.trunk_share
-    heads: dict[str, nn.Module] = dict(embedder.heads)
+    heads = folded_heads(dict(embedder.heads))
     weights = {name: shares[name] * (1 - part) for name in heads}
     if part > 0:
         heads[TRUNK], weights[TRUNK] = TrunkHead(embedder.width), part
@@ -109,45 +128,57 @@ def preprocessing_of(config: RunConfig) -> Preprocessing:
 
 
 def member_names(config: RunConfig) -> list[str]:
-    """One name per loss; a loss used twice gets a number."""
-    counts = Counter(loss.type for loss in config.losses)
-    seen: Counter[str] = Counter()
+    """One name per loss; a loss used twice gets a number. Code of another package goes by what follows its colon."""
+    types = [loss.type.rpartition(":")[2].replace(".", "_") for loss in config.losses]
+    counts, seen = Counter(types), Counter[str]()
     names = []
-    for loss in config.losses:
-        seen[loss.type] += 1
-        names.append(loss.type if counts[loss.type] == 1 else f"{loss.type}_{seen[loss.type]}")
+    for name in types:
+        seen[name] += 1
+        names.append(name if counts[name] == 1 else f"{name}_{seen[name]}")
     return names
 
 
-def build_objective(config: RunConfig, *, classes: int) -> nn.Module:
-    """The configured loss, or the ensemble of all of them."""
-    members = {
-        name: _loss(loss, dim=config.model.dim, classes=classes, seed=config.training.seed)
-        for name, loss in zip(member_names(config), config.losses, strict=True)
-    }
+def build_objective(config: RunConfig, *, classes: int, steps_per_epoch: int = 1) -> nn.Module:
+    """The configured loss, or the ensemble of all of them; some weightings need to know how long an epoch is."""
+    kind: Kind | None = None if config.data.relations is None else "pairs"  # which is refused least; it was checked
+    names, tables = member_names(config), build_label_tables(config, classes=classes)
+    members = []
+    for place, (name, loss) in enumerate(zip(names, config.losses, strict=True)):
+        learnt = classes if tables is None else learnt_classes(tables[place])
+        built = _loss(loss, dim=config.model.dim, classes=learnt, seed=config.training.seed)
+        built = built if kind is None else related(built, name, kind)
+        members.append(built if tables is None else learning(built, tables[place]))
     if len(members) == 1:
-        return next(iter(members.values()))
-    weights = {name: loss.weight for name, loss in zip(members, config.losses, strict=True)}
-    return Ensemble(members, weighting=FixedWeights(weights, normalise=config.ensemble.normalise))
+        return members[0]
+    return Ensemble(
+        zip(names, members, strict=True),
+        weighting=build_weighting(config, names, steps_per_epoch=steps_per_epoch),
+        diversity=build_diversity(config, names),
+        balance=build_balance(config),
+    )
 
 
 def build_optimizer(config: RunConfig, embedder: Embedder, objective: nn.Module) -> torch.optim.AdamW:
     """AdamW with its groups found by themselves."""
+    rates = config.training.rates.model_dump()
+    rates["weights"] = rates["weights"] or WEIGHT_RATES.get(config.ensemble.weighting, Rates.weights)
     groups = parameter_groups(
         embedder,
         objective,
-        rates=Rates(**config.training.rates.model_dump()),
+        rates=Rates(**rates),
         weight_decay=config.training.weight_decay,
     )
     return torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=True)
 
 
 def build_batches(config: RunConfig, table: ImageTable) -> tuple[BatchPlan, TrainingBatches]:
-    """The plan of class-balanced batches, and the batches themselves with augmentation."""
+    """The plan of batches, balanced by classes or made of relations, and the batches themselves with augmentation."""
     training = config.training
     classes, each = training.classes_per_batch or 2, training.per_class
     plan: BatchPlan
-    if training.hard_classes:
+    if table.manifest.relations:
+        plan = RelationBatches(_by_row(table.manifest), table.labels, images=classes * each, seed=training.seed)
+    elif training.hard_classes:
         plan = HardClassBatches(
             table.labels,
             classes_per_batch=classes,
@@ -173,6 +204,12 @@ def build_batches(config: RunConfig, table: ImageTable) -> tuple[BatchPlan, Trai
     return plan, TrainingBatches(table, plan, augment, seed=config.training.seed)
 
 
+def _by_row(manifest: Manifest) -> list[tuple[int, ...]]:
+    """The relations of a manifest by place in its items."""
+    rows = {item.id: row for row, item in enumerate(manifest.items)}
+    return [tuple(rows[item] for item in relation) for relation in manifest.relations]
+
+
 def class_map(train: Manifest) -> ClassMap:
     """Numbers for the training classes, in byte order of their names."""
     return ClassMap(train.classes)
@@ -188,15 +225,16 @@ def warm_proxies(objective: nn.Module, outputs: dict[str, Tensor], labels: Tenso
     if not members:
         members = {next(iter(outputs)): objective}
     moved = []
-    for name, member in members.items():
-        if isinstance(member, ProxyStore) and name in outputs:  # which may share proxies among classes, or have several
-            member.start_at_(outputs[name], labels, rounds=KMEANS_ROUNDS)
+    for name in [name for name in members if name in outputs]:
+        member, embeddings, own = seen_by(members[name], outputs[name], labels)
+        if isinstance(member, ProxyStore):  # which may share proxies among classes, or have several
+            member.start_at_(embeddings, own, rounds=KMEANS_ROUNDS)
             moved.append(name)
             continue
         proxies = getattr(member, "proxies", None)
-        if isinstance(proxies, nn.Parameter) and name in outputs and proxies.dim() == 2:
-            points = nn.functional.normalize(outputs[name].float(), dim=1)
-            sums = torch.zeros_like(proxies).index_add_(0, labels, points.to(proxies.dtype))
+        if isinstance(proxies, nn.Parameter) and proxies.dim() == 2:
+            points = nn.functional.normalize(embeddings.float(), dim=1)
+            sums = torch.zeros_like(proxies).index_add_(0, own, points.to(proxies.dtype))
             proxies.copy_(nn.functional.normalize(sums, dim=1) * proxies.norm(dim=1, keepdim=True))
             moved.append(name)
     return moved
@@ -227,6 +265,8 @@ def _loss(loss: LossConfig, *, dim: int | None, classes: int, seed: int = 0) -> 
 def _head(config: RunConfig, loss: LossConfig, width: int) -> nn.Module:
     """Raw outputs unless `unit`: each loss normalises as its paper says, and N-pair's wants lengths to be free."""
     assert config.model.dim is not None, "the embedding size is chosen before anything is built"
+    if config.model.head == "masked":
+        return MaskedLinearHead(width, config.model.dim, normalise=loss.unit)
     if config.model.head == "mlp":
         return MLPHead(width, config.model.dim, hidden=config.model.hidden, normalise=loss.unit)
     return LinearHead(width, config.model.dim, normalise=loss.unit)

@@ -1,8 +1,9 @@
 """The configuration of a run: strict, frozen models that read from YAML and are saved beside the results."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_serializer
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
@@ -24,6 +25,9 @@ class DataConfig(Section):
         "objects", description="a built-in data set; a folder, archive or table of images (`accord ls layouts`)"
     )
     layout: str = Field("auto", description="how the source is read: a name of `accord ls layouts`")
+    relations: str | None = Field(
+        None, description="a table of pairs or triplets of the source's images, in place of classes"
+    )
     root: str | None = Field(None, description="where the paths of a table start; null: in the table's own folder")
     boxes: bool = Field(False, description="crop images to the boxes of a published data set")
     group: str = Field(
@@ -58,7 +62,9 @@ class ModelConfig(Section):
     size: int | None = Field(None, ge=32, le=1024, description="input height and width in pixels")
     fit: Literal["crop", "pad", "stretch"] = Field("crop", description="how a picture that is not square is fitted")
     dim: Whole | None = Field(None, description="numbers per embedding, per head")
-    head: Literal["linear", "mlp"] = "linear"
+    head: Literal["linear", "masked", "mlp"] = Field(
+        "linear", description="masked: linear, behind a learned mask of the feature; mlp: with a hidden layer"
+    )
     hidden: Whole = Field(512, description="width of the hidden layer of an mlp head")
     trunk_share: Fraction = Field(0.0, description="share of the pooled trunk feature in the embedding at test time")
     freeze_batch_norm: bool = Field(True, description="keep the pretrained batch-norm statistics")
@@ -80,7 +86,26 @@ class LossConfig(Section):
 class EnsembleConfig(Section):
     """How several losses share one trunk; without effect when there is one loss."""
 
-    normalise: bool = Field(True, description="divide each loss by its running scale before weighting")
+    weighting: Literal["fixed", "published", "uncertainty", "dynamic_average", "grad_norm", "random"] = Field(
+        "fixed", description="how the losses are weighed; `accord ls ensembles` says what each does"
+    )
+    normalise: bool = Field(True, description="fixed weights: divide each loss by its running scale first")
+    prior: Annotated[tuple[Positive, ...], Field(strict=False)] | None = Field(
+        None, description="weights that the others begin with, one per loss; null: the weights of the losses"
+    )
+    balance: Literal["none", "pcgrad", "cagrad", "nash_mtl", "aligned_mtl"] = Field(
+        "none", description="how the losses' gradients are made one at the pooled feature; none: their sum"
+    )
+    diversity: Literal["none", "distance_hinge", "cka", "distance_decorrelation", "adversarial"] = Field(
+        "none", description="a term that makes the heads differ; `accord ls ensembles` says what each does"
+    )
+    diversity_weight: Positive | None = Field(None, description="weight of that term; null: 0.1")
+    labels: Literal["all", "partition", "subset"] = Field(
+        "all", description="what each head learns: all classes, random groups of them, or some of them"
+    )
+    labels_share: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        0.5, description="groups per class of a partition, or the share of the classes in a subset"
+    )
 
 
 class RateConfig(Section):
@@ -89,6 +114,9 @@ class RateConfig(Section):
     trunk: Positive = 3e-4
     heads: Positive = 3e-3
     proxies: Positive = 1e-2
+    weights: Positive | None = Field(
+        None, description="learned weights of losses; null: 1e-4 for published, 1e-2 uncertainty, 2.5e-2 grad_norm"
+    )
 
 
 class TrainingConfig(Section):
@@ -151,6 +179,16 @@ class EvaluationConfig(Section):
     )
 
 
+class CompressionConfig(Section):
+    """How a run's one head was made from the heads of another run; written by `accord compress`, never given."""
+
+    method: str = Field(description="pca, fold, lda, student or distil")
+    scale: str = Field(description="what the heads were brought to: unit, length or distance")
+    dim: Whole = Field(description="numbers per embedding")
+    fit_weights: bool = Field(False, description="whether the heads' weights were fitted on held-out classes")
+    seed: Seed = Field(0, description="seed of what was trained")
+
+
 class RunConfig(Section):
     """Everything that decides a run; `config.yaml` in the run folder holds it resolved."""
 
@@ -163,3 +201,13 @@ class RunConfig(Section):
     training: TrainingConfig = TrainingConfig()
     augment: AugmentConfig = AugmentConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    compression: CompressionConfig | None = None
+
+    @model_serializer(mode="wrap")
+    def _written(self, written: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Without `compression` where nothing was: the configuration of a trained run stays what it was, and its
+        fingerprint with it."""
+        raw: dict[str, Any] = written(self)
+        if raw.get("compression") is None:
+            raw.pop("compression", None)
+        return raw

@@ -1,22 +1,38 @@
 """What the log says of one training step."""
 
+from collections.abc import Mapping
+
 from accord.ensembles import Ensemble
 from accord.types import Json, Step
 
 
 def step_entry(step: Step, objective: object) -> Json:
-    """One line of the log; steps are counted from 1, and what is not finite is null."""
-    weights = objective.weights() if isinstance(objective, Ensemble) else {}
-    return {
+    """One line of the log; steps are counted from 1, and what is not finite is null.
+
+    Of an ensemble it has each loss's weight, `scales` where the losses are brought to one, and, where gradients are
+    balanced, how long each loss's `gradients` were at the pooled feature and the cosine of each two.
+    """
+    ensemble = objective if isinstance(objective, Ensemble) else None
+    entry: Json = {
         "step": step.number + 1,
         "epoch": step.epoch,
         "loss": finite(step.loss),
         "terms": {name: finite(value) for name, value in step.terms.items()},
-        "weights": {name: finite(value) for name, value in weights.items()},
+        "weights": _numbers(ensemble.weights() if ensemble else {}),
         "rates": dict(step.rates),
         "gradient_norm": finite(step.gradient_norm),
         "skipped": step.skipped,
     }
+    if ensemble and (scales := ensemble.scales()):
+        entry["scales"] = _numbers(scales)
+    if ensemble and ensemble.balance is not None:
+        balance = ensemble.balance
+        entry["gradients"] = {"norms": _numbers(balance.norms), "cosines": _numbers(balance.cosines)}
+    return entry
+
+
+def _numbers(values: Mapping[str, object]) -> dict[str, float | None]:
+    return {name: finite(value) for name, value in values.items()}
 
 
 def finite(value: object) -> float | None:

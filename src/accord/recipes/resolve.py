@@ -12,6 +12,8 @@ from pydantic import BaseModel, ValidationError
 
 from accord.errors import UnknownNameError, UsageError
 from accord.recipes.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
+from accord.recipes.diversity import refuse_idle_diversity
+from accord.recipes.ensembles import refuse_idle_ensemble
 from accord.recipes.named import RECIPES
 
 _WANTED = {
@@ -62,9 +64,11 @@ def resolve(
     """Merge recipe ← file ← options ← settings (`training.epochs=5`, `losses.0.weight=2`) and validate the result.
 
     `options` are the keys that have a word of their own on the command line; a setting may not name one of them again.
+    Where no recipe is named it is `accord`, or `relations` if `data.relations` is given.
     """
     file = {key: value for key, value in (file or {}).items() if value is not None}  # an empty section changes nothing
-    name = recipe or file.get("recipe") or "accord"
+    settings = list(settings)
+    name = recipe or file.get("recipe") or _usual(file, options or {}, settings)
     if not isinstance(name, str) or name not in RECIPES:
         raise UnknownNameError("recipe", str(name), RECIPES)
     merged = _merge(deepcopy(dict(RECIPES[name].config)), {**file, "recipe": name})
@@ -75,7 +79,16 @@ def resolve(
         _apply(merged, setting, taken=taken)
     if merged["recipe"] != name:
         raise UsageError("--set recipe: a recipe is what the rest is laid over. Choose it with --recipe.")
+    if merged.get("compression") is not None:
+        raise UsageError("compression: a run is compressed after it was trained: accord compress RUN. Leave it out.")
     return validate(merged)
+
+
+def _usual(file: Mapping[str, Any], options: Mapping[str, Mapping[str, Any]], settings: list[str]) -> str:
+    """The recipe where nobody named one: where relations teach, one whose losses can learn from them."""
+    sections = [section for section in (file.get("data"), options.get("data")) if isinstance(section, Mapping)]
+    given = any(section.get("relations") for section in sections)
+    return "relations" if given or any(text.startswith("data.relations=") for text in settings) else "accord"
 
 
 def validate(raw: Mapping[str, Any]) -> RunConfig:
@@ -104,10 +117,12 @@ def _refuse_idle(config: RunConfig) -> None:
     alone = len(config.losses) == 1
     if alone and config.losses[0].weight != 1:
         raise UsageError("losses.0.weight: a single loss has nothing to be weighed against. Leave it out.")
-    if alone and not config.ensemble.normalise:
-        raise UsageError("ensemble.normalise: a single loss has no other to share a scale with. Leave it out.")
-    if config.model.head == "linear" and config.model.hidden != ModelConfig().hidden:
-        raise UsageError("model.hidden: a linear head has no hidden layer. Add model.head=mlp, or leave it out.")
+    refuse_idle_ensemble(config)
+    refuse_idle_diversity(config)
+    if config.model.head != "mlp" and config.model.hidden != ModelConfig().hidden:
+        raise UsageError(
+            f"model.hidden: a {config.model.head} head has no hidden layer. Add model.head=mlp, or leave it out."
+        )
     if config.training.steps is not None and config.training.epochs is not None:
         raise UsageError("training.steps: training.epochs says how long, too. Give one of them.")
     training, usual = config.training, TrainingConfig()

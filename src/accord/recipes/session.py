@@ -24,6 +24,7 @@ from accord.recipes.build import (
 )
 from accord.recipes.config import RunConfig
 from accord.recipes.device import pick_device
+from accord.recipes.ensembles import attach_balance
 from accord.recipes.proxy_log import PREFIX, ProxyLog
 from accord.recipes.relations import TRIPLET_ACCURACY, accuracy_on
 from accord.recipes.watch import Watch
@@ -134,8 +135,9 @@ def open_session(config: RunConfig, manifest: Manifest) -> Session:
     train = manifest.only("train")
     table = ImageTable(train, preprocessing_of(config), oversize=OVERSIZE)
     embedder = build_embedder(config).to(device)
-    objective = build_objective(config, classes=len(train.classes)).to(device)
     plan, images = build_batches(config, table)
+    objective = build_objective(config, classes=len(train.classes), steps_per_epoch=len(plan)).to(device)
+    attach_balance(embedder, objective)
     optimizer = build_optimizer(config, embedder, objective)
     watched = ProxyLog(objective, every=len(plan))
     return Session(config, manifest, device, embedder, objective, optimizer, table, plan, images, watched)

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from accord.data import fingerprint, shorter_sides
-from accord.errors import ArtifactError
+from accord.errors import ArtifactError, UsageError
 from accord.recipes.artifacts import (
     BEST,
     CONFIG,
@@ -20,6 +20,7 @@ from accord.recipes.build import ask_before_imports, check_parts, preprocessing_
 from accord.recipes.choose import Choice, choose_epochs, choose_shapes, smaller_size
 from accord.recipes.config import RunConfig
 from accord.recipes.evaluate import report_on
+from accord.recipes.idle_members import IdleMembers
 from accord.recipes.interrupt import StoppedError, stop_flag
 from accord.recipes.log_entry import step_entry
 from accord.recipes.per_query import TUNING
@@ -84,6 +85,11 @@ def resume_run(path: Path, *, watch: Watch | None = None, allow_imports: bool = 
     with RunFolder.open(path) as run:
         config, manifest = load_config(run), load_data(run)
         ask_before_imports(config, allow_imports=allow_imports)
+        if config.compression is not None:
+            raise UsageError(
+                f"{path} was compressed from another run, and stopped before its end. There is no training to go on "
+                f"with.\n  Make it anew: accord compress RUN --out {path} --overwrite"
+            )
         state = run.load_state()
         session = open_session(config, manifest)
         session.begin, first = begin, 0
@@ -164,10 +170,13 @@ def _teach(run: RunFolder, session: Session, *, first: int, watch: Watch) -> Non
             device=session.device,
             precision=config.precision,
         )
+        idle = IdleMembers()
         clock = _Clock(first, steps, config.classes_per_batch * config.per_class)  # type: ignore[operator]
         for step in steps_done:
             done = step.number + 1
             run.append_log(step_entry(step, session.objective))
+            for warning in idle.look(step):
+                watch.warn(warning)
             watch.progress("training", done, steps, clock.facts(step))
             if done % len(session.plan) == 0 or done == steps:
                 _look_at_proxies(run, session, step=done, watch=watch)

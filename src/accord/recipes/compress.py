@@ -1,0 +1,277 @@
+"""Compresses a finished run to one head of a few numbers, and writes it as a run of its own, judged like the first."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from accord.checks import check_count
+from accord.ensembles import fit_shares
+from accord.errors import AccordError, DataError, UnknownNameError, UsageError
+from accord.evaluation import evaluate
+from accord.geometry import normalise
+from accord.models import Embedder
+from accord.recipes.artifacts import (
+    CONFIG,
+    fingerprint,
+    load_config,
+    load_data,
+    load_embedder,
+    save_data,
+    save_embedder,
+)
+from accord.recipes.build import ask_before_imports
+from accord.recipes.compress_methods import METHODS, Candidate, Material, plans, usual_scale
+from accord.recipes.compress_space import SCALES, Cost, Stored, cost_of, heads_of, outputs_of, pooled
+from accord.recipes.config import RunConfig
+from accord.recipes.device import device_at_hand
+from accord.recipes.evaluate import REPORT, report_on
+from accord.recipes.per_query import TUNING
+from accord.recipes.resolve import changed, dump
+from accord.recipes.session import can_be_judged
+from accord.recipes.untested import VALIDATION, end_untested
+from accord.recipes.watch import Silence, Watch
+from accord.runs import RunFolder
+from accord.types import Json, Labelled, Manifest
+
+COMPRESSION = "compression.json"
+SCHEMA_VERSION = 1
+HEAD = "compressed"
+AUTO = "auto"
+MOST_FOR_SHARES = 1000
+
+
+class _Source(NamedTuple):
+    """The run that is compressed."""
+
+    run: RunFolder
+    config: RunConfig
+    embedder: Embedder
+    manifest: Manifest
+    train: Stored
+    validation: Stored | None
+
+
+def compress_run(
+    path: Path,
+    *,
+    dim: int | None = None,
+    method: str = AUTO,
+    scale: str | None = None,
+    fit_weights: bool = False,
+    out: Path | None = None,
+    overwrite: bool = False,
+    seed: int = 0,
+    watch: Watch | None = None,
+    allow_imports: bool = False,
+) -> Json:
+    """Compress a run's embedding to `dim` numbers, write it as a new run and judge it beside the first; return both.
+
+    Everything is fitted on the training classes; `auto` and `fit_weights` decide by the validation classes. `dim` is
+    by default that of one head. The trunk stays as it is, so what is compressed costs one pass over the images.
+    `scale` is `unit`, `length` or `distance`: whether each image's output has unit length, as in use, or each head is
+    divided by its mean length or mean distance; the latter two fold into one linear head where heads are linear.
+    """
+    watch, begin = watch or Silence(), time.perf_counter()
+    _check_names(method, scale)
+    run = RunFolder.open(path)
+    config = load_config(run)
+    ask_before_imports(config, allow_imports=allow_imports)
+    embedder = load_embedder(run, allow_imports=allow_imports)
+    manifest = load_data(run)
+    dim = _dim(dim, embedder, config, len(manifest.only("train")))
+    out = out or path.with_name(f"{path.resolve().name}-{dim}")
+    if out.resolve() == path.resolve():
+        raise UsageError("compress: what is compressed becomes a run of its own; give another folder: --out.")
+    RunFolder.check_free(out, overwrite=overwrite)
+    source = _look(run, config, embedder, manifest, watch)
+    shares = _shares(source, fit_weights, watch)
+    given = Material(heads_of(embedder, shares), shares, source.train, 2 * _head_dim(config), seed, watch)
+    chosen, tried = _choose(source, given, dim, method, scale, watch)
+    document = _document(source, given, chosen, tried, dim, fitted=fit_weights)
+    document["seconds"] = time.perf_counter() - begin
+    return _write(source, chosen, document, out, overwrite=overwrite, watch=watch)
+
+
+def _check_names(method: str, scale: str | None) -> None:
+    if method not in (AUTO, *METHODS):
+        raise UnknownNameError("method of compression", method, (AUTO, *METHODS))
+    if scale is not None and scale not in SCALES:
+        raise UnknownNameError("scale of heads", scale, SCALES)
+
+
+def _head_dim(config: RunConfig) -> int:
+    assert config.model.dim is not None, "a run's embedding size was chosen before it trained"
+    return config.model.dim
+
+
+def _dim(dim: int | None, embedder: Embedder, config: RunConfig, images: int) -> int:
+    """How many numbers, refused where there are not so many."""
+    if dim is None:
+        dim = _head_dim(config)
+        if dim >= embedder.dim:
+            raise UsageError(f"compress: this run's embeddings have {embedder.dim} numbers; say how few: --dim.")
+    check_count("compress", "dim", dim)
+    if dim > embedder.dim:
+        raise UsageError(f"compress: dim={dim}, but this run's embeddings have {embedder.dim} numbers. Give fewer.")
+    if dim >= images:
+        raise DataError(
+            f"compress: dim={dim}, but there are {images} training images, which span {images - 1} directions.\n"
+            f"  Give --dim {max(1, images - 1)} or less."
+        )
+    return dim
+
+
+def _look(run: RunFolder, config: RunConfig, embedder: Embedder, manifest: Manifest, watch: Watch) -> _Source:
+    """One pass over the images that may be looked at: those of the test stay closed."""
+    device = device_at_hand(config.training.device, watch)
+    embedder = embedder.to(device)
+    parts: dict[str, Stored | None] = {"validation": None}
+    for split in ("train", "validation"):
+        part = manifest.only(split)
+        if split == "train" or can_be_judged(part):
+            parts[split] = pooled(embedder, part, device=device, progress=_bar(watch, f"embedding {split}"))
+    embedder.heads.cpu()
+    train = parts["train"]
+    assert train is not None, "a run without training images was refused"
+    return _Source(run, config, embedder, manifest, train, parts["validation"])
+
+
+def _shares(source: _Source, fit: bool, watch: Watch) -> dict[str, float]:
+    """The run's own weights of its heads, or those fitted on held-out classes."""
+    total = sum(source.embedder.weights.values())
+    own = {name: weight / total for name, weight in source.embedder.weights.items()}
+    if not fit:
+        return own
+    if len(own) < 2:
+        raise UsageError("compress: --fit-weights weighs heads against each other, and this run has one. Leave it out.")
+    part = source.validation
+    if part is None:
+        watch.warn("no validation classes to fit the heads' weights on; they are fitted on the training classes")
+        part = source.train
+    rows = torch.arange(len(part.labels))
+    if len(rows) > MOST_FOR_SHARES:
+        rows = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:MOST_FOR_SHARES]
+    with torch.no_grad():
+        outputs = outputs_of(dict(source.embedder.heads.items()), part.features[rows])
+    found = fit_shares(outputs, part.labels[rows])
+    for name, share in found.items():
+        watch.say(f"weight of {name}: {share:.3f} (was {own[name]:.3f})")
+    return found
+
+
+def _choose(
+    source: _Source, given: Material, dim: int, method: str, scale: str | None, watch: Watch
+) -> tuple[Candidate, list[Json]]:
+    """The candidate that does best on the validation classes, and what each of them does there."""
+    if method != AUTO:
+        made = METHODS[method](given, dim, scale or usual_scale(method))
+        return made, [_told(made, source.validation)]
+    if source.validation is None:
+        watch.warn("no validation classes to choose a method by; taking pca")
+        return _choose(source, given, dim, "pca", scale, watch)
+    found: list[tuple[Candidate, Json]] = []
+    for name, at in plans(given.heads, scale):
+        try:
+            made = METHODS[name](given, dim, at)
+        except AccordError as error:
+            watch.say(f"{name} can't be had here: {error}")
+            continue
+        found.append((made, told := _told(made, source.validation)))
+        watch.say(f"{name}, scale {at}: MAP@R {told['map@r']:.4f}, R@1 {told['recall@1']:.4f} on validation")
+    if not found:
+        raise DataError("compress: no method can be had for this run; name one to see why: --method pca.")
+    best = max(found, key=lambda pair: (pair[1]["map@r"], -pair[1]["multiply_adds"]))[0]
+    return best, [told for _, told in found]
+
+
+def _told(made: Candidate, part: Stored | None) -> Json:
+    facts: Json = {"method": made.method, "scale": made.scale, "retained": made.retained}
+    return {**facts, **cost_of(made.head)._asdict(), **(_judged(made.head, part) or {})}
+
+
+@torch.no_grad()
+def _judged(head: nn.Module, part: Stored | None) -> dict[str, float] | None:
+    if part is None:
+        return None
+    return _metrics(normalise(head(part.features)), part)
+
+
+def _metrics(embeddings: torch.Tensor, part: Stored) -> dict[str, float]:
+    found = evaluate(Labelled(embeddings, part.labels, torch.arange(len(part.labels))), clusters=False).metrics
+    return {name: found[name] for name in ("recall@1", "map@r")}
+
+
+@torch.no_grad()
+def _document(
+    source: _Source, given: Material, chosen: Candidate, tried: list[Json], dim: int, *, fitted: bool
+) -> Json:
+    """What `compression.json` says."""
+    embedder, part = source.embedder, source.validation
+    heads = dict(embedder.heads.items())
+    before = None if part is None else _metrics(embedder.join(outputs_of(heads, part.features)), part)
+    costs = [cost_of(head) for head in embedder.heads.values()]
+    was = Cost(*(sum(column) for column in zip(*costs, strict=True)))
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "source": str(source.run.path.resolve()),
+        "source_model": fingerprint(embedder),
+        "method": chosen.method,
+        "scale": chosen.scale,
+        "dim": dim,
+        "retained": chosen.retained,
+        "weights": dict(given.shares),
+        "fit_weights": fitted,
+        "seed": given.seed,
+        "before": {"numbers": embedder.dim, **was._asdict()},
+        "after": {"numbers": dim, **cost_of(chosen.head)._asdict()},
+        "validation": None if part is None else {"before": before, "after": _judged(chosen.head, part)},
+        "tried": tried,
+    }
+
+
+def _write(source: _Source, chosen: Candidate, document: Json, out: Path, *, overwrite: bool, watch: Watch) -> Json:
+    """The new run: model, configuration, how it was made, and what it scores on the unseen classes."""
+    old, embedder = source.run, source.embedder
+    how = {key: document[key] for key in ("method", "scale", "dim", "fit_weights", "seed")}
+    config = changed(source.config, compression=how)
+    small = Embedder(embedder.backbone, embedder.pool, {HEAD: chosen.head}, preprocessing=embedder.preprocessing)
+    small = small.to(next(embedder.backbone.parameters()).device).eval()
+    training = _training_seconds(old)
+    with RunFolder.create(out, overwrite=overwrite) as run:
+        run.write_text(CONFIG, dump(config))
+        save_data(run, source.manifest)
+        for entry in old.read_log():
+            run.append_log(entry)
+        if old.exists(TUNING):
+            run.write_json(TUNING, old.read_json(TUNING))
+        save_embedder(run, small)
+        run.write_json(COMPRESSION, document)
+        run.write_json(VALIDATION, {"validation": document["validation"] and document["validation"]["after"]})
+        result = {"run": str(out), **document, "metrics": None, "original": None}
+        if not config.evaluation.test:
+            watch.say("the unseen classes of this run stay closed (evaluation.test=false), and so do the new one's")
+            end_untested(run, training_seconds=training or 0.0)
+            return result
+        report = report_on(run, small, config, source.manifest, watch=watch, training_seconds=training)
+    return {**result, "metrics": report["metrics"], "original": _report(old).get("metrics")}
+
+
+def _report(run: RunFolder) -> Mapping[str, Any]:
+    """A run's report; empty where it has none."""
+    found: Json = run.read_json(REPORT) if run.exists(REPORT) else {}
+    return found
+
+
+def _training_seconds(run: RunFolder) -> float | None:
+    """How long the training of what is compressed took, where its files tell."""
+    told = run.read_json(VALIDATION) if run.exists(VALIDATION) and not run.exists(REPORT) else _report(run)
+    found = (told.get("seconds") or {}).get("training")
+    return None if found is None else float(found)
+
+
+def _bar(watch: Watch, stage: str) -> Any:
+    return lambda done, total: watch.progress(stage, done, total)

@@ -1,0 +1,105 @@
+"""Builds what a configuration says about several losses on one trunk: their weighting and their balance."""
+
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+from accord.ensembles import (
+    AlignedMTL,
+    CAGrad,
+    DynamicAverage,
+    Ensemble,
+    FixedWeights,
+    GradientBalance,
+    GradNorm,
+    NashMTL,
+    PCGrad,
+    PublishedWeights,
+    RandomWeights,
+    Rule,
+    UncertaintyWeights,
+    Weighting,
+)
+from accord.errors import UsageError
+from accord.models import Embedder
+from accord.recipes.config import EnsembleConfig, RunConfig
+
+# how fast learned weights move where `training.rates.weights` is null; the first and the last are the papers'
+WEIGHT_RATES = {"published": 1e-4, "uncertainty": 1e-2, "grad_norm": 2.5e-2}
+RULES: dict[str, Callable[[], Rule]] = {
+    "pcgrad": PCGrad,
+    "cagrad": CAGrad,
+    "nash_mtl": NashMTL,
+    "aligned_mtl": AlignedMTL,
+}
+
+
+def build_weighting(config: RunConfig, names: Sequence[str], *, steps_per_epoch: int) -> Weighting:
+    """The configured weighting; its prior is `ensemble.prior`, or else the losses' weights."""
+    given = config.ensemble.prior or [loss.weight for loss in config.losses]
+    prior = dict(zip(names, given, strict=True))
+    seed = config.training.seed
+    made: dict[str, Callable[[], Weighting]] = {
+        "fixed": lambda: FixedWeights(prior, normalise=config.ensemble.normalise),
+        "published": lambda: PublishedWeights(prior),
+        "uncertainty": lambda: UncertaintyWeights(prior),
+        "dynamic_average": lambda: DynamicAverage(prior, steps_per_epoch=steps_per_epoch),
+        "grad_norm": lambda: GradNorm(prior),
+        "random": lambda: RandomWeights(prior, seed=seed),
+    }
+    return made[config.ensemble.weighting]()
+
+
+def build_balance(config: RunConfig) -> GradientBalance | None:
+    """The configured balance of gradients, None for the plain sum."""
+    rule = RULES.get(config.ensemble.balance)
+    return None if rule is None else GradientBalance(rule(), seed=config.training.seed)
+
+
+def check_weighting(config: RunConfig, names: Sequence[str]) -> None:
+    """Refuse a prior that the weighting can't begin with, and say where to set another."""
+    try:
+        build_weighting(config, names, steps_per_epoch=1).bind(names)
+    except UsageError as error:
+        equal = ", ".join("1" for _ in names)
+        raise UsageError(
+            f"{error}\n  Set ensemble.prior, a number for each loss, such as [{equal}]; else the losses' weights count."
+        ) from None
+
+
+def attach_balance(embedder: Embedder, objective: nn.Module) -> None:
+    """Let the objective's balance, where it has one, hand the pooled feature to the heads."""
+    if isinstance(objective, Ensemble) and objective.balance is not None:
+        embedder.splitter = objective.balance.split
+
+
+def refuse_idle_ensemble(config: RunConfig) -> None:
+    """Refuse options of the ensemble that would have no effect."""
+    ensemble, usual, rate = config.ensemble, EnsembleConfig(), config.training.rates.weights
+    if len(config.losses) == 1:
+        for key in ("weighting", "balance", "prior", "normalise"):
+            if getattr(ensemble, key) != getattr(usual, key):
+                raise UsageError(f"ensemble.{key}: a single loss has no other to share a trunk with. Leave it out.")
+    if ensemble.weighting != "fixed" and not ensemble.normalise:
+        raise UsageError(
+            f"ensemble.normalise: belongs to ensemble.weighting=fixed; '{ensemble.weighting}' sees to the losses' "
+            "sizes in its own way. Leave it out."
+        )
+    if ensemble.weighting == "fixed" and ensemble.prior is not None:
+        raise UsageError("ensemble.prior: with ensemble.weighting=fixed set losses.0.weight and so on in its place.")
+    if ensemble.prior is not None and len(ensemble.prior) != len(config.losses):
+        raise UsageError(
+            f"ensemble.prior: has {len(ensemble.prior)} numbers, but there are {len(config.losses)} losses. "
+            "Give one for each, in their order."
+        )
+    if rate is not None and ensemble.weighting not in WEIGHT_RATES:
+        raise UsageError(
+            f"training.rates.weights: ensemble.weighting={ensemble.weighting} learns no weights; "
+            f"{', '.join(WEIGHT_RATES)} do. Leave it out."
+        )
+    epochs = config.training.epochs
+    if ensemble.weighting == "dynamic_average" and epochs is not None and epochs <= 2:
+        raise UsageError(
+            f"ensemble.weighting: dynamic_average compares two epochs, so in {epochs:g} nothing would happen. "
+            "Set training.epochs above 2, or another weighting."
+        )
