@@ -59,9 +59,30 @@ def test_is_the_plain_loop_written_out(build: Any, batches: Any) -> None:
         batch = batches(number)
         plain.optimizer.zero_grad()
         plain.objective(plain.model.outputs(batch.inputs), batch.labels).backward()
-        torch.nn.utils.clip_grad_norm_([*plain.model.parameters(), *plain.objective.parameters()], 0.1)
+        torch.nn.utils.clip_grad_norm_([*plain.model.parameters(), plain.objective.proxies], 0.1)
         plain.optimizer.step()
     assert same(ours.everything(), plain.everything())
+
+
+def test_weights_of_losses_neither_cut_the_rest_down_nor_are_cut(build: Any, batches: Any) -> None:
+    def steps(slope: float) -> list[Step]:
+        parts = build()
+        plain = parts.objective.forward
+        # a steep penalty on the weights alone, such as one that holds their sum
+        parts.objective.forward = lambda *given: plain(*given) + slope * parts.objective.loss_weights.sum()
+        return run(parts, batches, steps=1, clip_norm=0.1)
+
+    torch.testing.assert_close(steps(0.0)[0].gradient_norm, steps(1e6)[0].gradient_norm)
+    assert steps(math.nan)[0].skipped
+
+
+def test_a_gradient_of_the_weights_that_is_not_finite_is_skipped(build: Any, batches: Any) -> None:
+    parts = build()
+    parts.objective.loss_weights.register_hook(lambda gradient: gradient * math.inf)
+    before = parts.everything()
+    (step,) = run(parts, batches, steps=1)
+    assert step.skipped
+    assert same(before, parts.everything())
 
 
 def test_does_nothing_before_it_is_asked_for_a_step(build: Any, batches: Any) -> None:
