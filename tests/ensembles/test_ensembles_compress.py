@@ -2,6 +2,7 @@
 
 import math
 
+import jaxtyping
 import pytest
 import torch
 from torch import Tensor
@@ -213,3 +214,11 @@ def test_numbers_that_are_not_finite_are_refused() -> None:
         pca(table, dim=2)
     with pytest.raises(UsageError, match="whiten"):
         pca(drawn(6, 3), dim=2, whiten=1.5)
+
+
+@pytest.mark.parametrize("table", [torch.zeros(0, 3), torch.zeros(4, 3, dtype=torch.complex64)])
+def test_tables_without_numbers_are_refused(table: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    # the tests' annotation checks would answer before our own
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with pytest.raises(BatchError, match="pca: wants a floating-point"):
+        pca(table, dim=1)

@@ -13,6 +13,7 @@ from accord.errors import ArtifactError, DataError, UnknownNameError, UsageError
 from accord.models import JoinedHead, LinearHead
 from accord.recipes import compress_run, evaluate_run, open_search, read_report, resolve, resume_run, train_run
 from accord.recipes.artifacts import embed_items, load_config, load_data, load_embedder, load_index, save_data
+from accord.recipes.resolve import changed, dump
 from accord.runs import RunFolder
 from accord.types import Json
 
@@ -44,6 +45,16 @@ def compressed(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
     """The default recipe's run, compressed by whatever does best on validation."""
     out, watch = tmp_path_factory.mktemp("compressed") / "small", Listener()
     return out, compress_run(tiny_run, dim=8, out=out, watch=watch), watch
+
+
+@pytest.fixture(scope="module")
+def closed(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run with its test classes left closed, which spares every test a report."""
+    copy = Path(shutil.copytree(tiny_run, tmp_path_factory.mktemp("closed") / "run"))
+    with RunFolder.open(copy) as folder:
+        folder.write_text("config.yaml", dump(changed(load_config(folder), evaluation={"test": False})))
+        folder.seal()
+    return copy
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +105,10 @@ def test_auto_takes_what_does_best_on_validation_and_says_what_it_tried(compress
     )
 
 
-def test_the_test_classes_play_no_part_in_what_comes_out(tiny_run: Path, tmp_path: Path) -> None:
-    first = compress_run(tiny_run, dim=8, method="lda", fit_weights=True, out=tmp_path / "first")
+def test_the_test_classes_play_no_part_in_what_comes_out(closed: Path, tmp_path: Path) -> None:
+    first = compress_run(closed, dim=8, method="lda", fit_weights=True, out=tmp_path / "first")
     # the same run without a single test image of the classes that come last
-    other = Path(shutil.copytree(tiny_run, tmp_path / "other"))
+    other = Path(shutil.copytree(closed, tmp_path / "other"))
     with RunFolder.open(other) as folder:
         manifest = load_data(folder)
         gone = set(manifest.only("test").classes[2:])
@@ -108,12 +119,12 @@ def test_the_test_classes_play_no_part_in_what_comes_out(tiny_run: Path, tmp_pat
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
-def test_fitted_weights_are_shares_of_all_heads(tiny_run: Path, tmp_path: Path) -> None:
+def test_fitted_weights_are_shares_of_all_heads(closed: Path, tmp_path: Path) -> None:
     watch = Listener()
-    found = compress_run(tiny_run, dim=8, method="pca", fit_weights=True, out=tmp_path / "out", watch=watch)
-    own = compress_run(tiny_run, dim=8, method="pca", out=tmp_path / "own")
+    found = compress_run(closed, dim=8, method="pca", fit_weights=True, out=tmp_path / "out", watch=watch)
+    own = compress_run(closed, dim=8, method="pca", out=tmp_path / "own")
     assert sum(found["weights"].values()) == pytest.approx(1)
-    assert set(found["weights"]) == set(own["weights"]) == set(accord.load(tiny_run).heads)
+    assert set(found["weights"]) == set(own["weights"]) == set(accord.load(closed).heads)
     assert own["weights"]["trunk"] == pytest.approx(0.75)
     assert found["weights"] != own["weights"]
     assert any("weight of trunk" in line and "(was 0.750)" in line for line in watch.said)
@@ -124,8 +135,8 @@ def test_fitted_weights_are_shares_of_all_heads(tiny_run: Path, tmp_path: Path) 
     ("method", "kind", "multiply_adds"),
     [("pca", JoinedHead, 1280 * 80 + 1360 * 8), ("fold", LinearHead, 1280 * 8), ("distil", LinearHead, 1280 * 8)],
 )
-def test_the_cost_is_told_as_it_is(tiny_run: Path, tmp_path: Path, method: str, kind: type, multiply_adds: int) -> None:
-    found = compress_run(tiny_run, dim=8, method=method, out=tmp_path / "out")
+def test_the_cost_is_told_as_it_is(closed: Path, tmp_path: Path, method: str, kind: type, multiply_adds: int) -> None:
+    found = compress_run(closed, dim=8, method=method, out=tmp_path / "out")
     assert found["before"] == {"numbers": 1360, "multiply_adds": 1280 * 80, "parameters": 1281 * 80}
     assert (found["after"]["numbers"], found["after"]["multiply_adds"]) == (8, multiply_adds)
     assert isinstance(accord.load(tmp_path / "out").heads["compressed"], kind)
@@ -155,14 +166,17 @@ def test_unseen_classes_that_were_left_closed_stay_closed(single: Path, tmp_path
     assert evaluate_run(Path(shutil.copytree(out, tmp_path / "copy")))["metrics"]["recall@1"] >= 0
 
 
-def test_a_compressed_run_can_be_compressed_again_but_not_folded(compressed, tmp_path: Path) -> None:
-    out = compress_run(compressed[0], dim=4, method="pca", out=tmp_path / "again")
+def test_a_compressed_run_can_be_compressed_again(compressed, tmp_path: Path) -> None:
+    found = compress_run(compressed[0], dim=4, method="pca", out=tmp_path / "again")
     assert accord.load(tmp_path / "again").dim == 4
-    assert out["before"]["numbers"] == 8
+    assert found["before"]["numbers"] == 8
+    if isinstance(accord.load(compressed[0]).heads["compressed"], JoinedHead):
+        with pytest.raises(UsageError, match="was compressed before"):
+            compress_run(compressed[0], dim=4, method="fold", out=tmp_path / "no")
 
 
-def test_without_validation_classes_pca_is_taken_and_weights_come_from_training(tiny_run: Path, tmp_path: Path) -> None:
-    copy, watch = Path(shutil.copytree(tiny_run, tmp_path / "copy")), Listener()
+def test_without_validation_classes_pca_is_taken_and_weights_come_from_training(closed: Path, tmp_path: Path) -> None:
+    copy, watch = Path(shutil.copytree(closed, tmp_path / "copy")), Listener()
     with RunFolder.open(copy) as folder:
         manifest = load_data(folder)
         items = tuple(item for item in manifest.items if item.split != "validation")
@@ -172,8 +186,8 @@ def test_without_validation_classes_pca_is_taken_and_weights_come_from_training(
     assert ["fitted on the training classes" in watch.warnings[0], "taking pca" in watch.warnings[1]] == [True, True]
 
 
-def test_by_default_there_are_the_numbers_of_one_head(tiny_run: Path, single: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(tiny_run, tmp_path / "copy"))
+def test_by_default_there_are_the_numbers_of_one_head(closed: Path, single: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(closed, tmp_path / "copy"))
     found = compress_run(copy, method="fold")
     assert found["run"] == str(tmp_path / "copy-16")
     assert accord.load(tmp_path / "copy-16").dim == 16
@@ -193,10 +207,10 @@ def test_by_default_there_are_the_numbers_of_one_head(tiny_run: Path, single: Pa
     ],
 )
 def test_mistakes_are_refused_before_anything_is_written(
-    tiny_run: Path, tmp_path: Path, options: dict, error: type[Exception], words: str
+    closed: Path, tmp_path: Path, options: dict, error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        compress_run(tiny_run, out=tmp_path / "out", **options)
+        compress_run(closed, out=tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
 
 

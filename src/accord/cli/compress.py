@@ -25,8 +25,7 @@ def command(
 ) -> None:
     """Compress a run's embedding to fewer numbers, as a run of its own, and judge it beside the first.
 
-    Fitted on the training classes; `auto` tries every method and takes the best on the validation classes. The trunk
-    is not trained again.
+    Fitted on training classes, chosen on validation classes (`auto`); the trunk stays as it is.
     """
     from accord.recipes import compress_run
 

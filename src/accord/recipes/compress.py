@@ -157,7 +157,7 @@ def _shares(source: _Source, fit: bool, watch: Watch) -> dict[str, float]:
         rows = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:MOST_FOR_SHARES]
     with torch.no_grad():
         outputs = outputs_of(dict(source.embedder.heads.items()), part.features[rows])
-    found = fit_shares(outputs, part.labels[rows])
+    found = fit_shares(outputs, part.labels[rows], start=own)
     for name, share in found.items():
         watch.say(f"weight of {name}: {share:.3f} (was {own[name]:.3f})")
     return found
@@ -177,10 +177,11 @@ def _choose(
     for name, at in plans(given.heads, scale):
         try:
             made = METHODS[name](given, dim, at)
+            told = _told(made, source.validation)
         except AccordError as error:
             watch.say(f"{name} can't be had here: {error}")
             continue
-        found.append((made, told := _told(made, source.validation)))
+        found.append((made, told))
         watch.say(f"{name}, scale {at}: MAP@R {told['map@r']:.4f}, R@1 {told['recall@1']:.4f} on validation")
     if not found:
         raise DataError("compress: no method can be had for this run; name one to see why: --method pca.")
