@@ -197,6 +197,16 @@ def test_a_long_log_is_averaged_down(rows):
     assert columns["validation"] == [{"step": 900, "recall@1": 0.6, "map@r": 0.3}]
 
 
+def test_scales_and_gradients_are_gathered_where_they_were_logged(rows):
+    log = rows(2)
+    log[1] |= {"scales": {"a": 2.0}, "gradients": {"norms": {"a": 3.0}, "cosines": {"a, b": -0.5}}}
+    columns = history(log)
+    assert columns["scales"] == {"a": [None, 2.0]}
+    assert columns["norms"] == {"a": [None, 3.0]}
+    assert columns["cosines"] == {"a, b": [None, -0.5]}
+    assert history(rows(1))["scales"] == {}
+
+
 def test_what_was_logged_of_proxies_is_gathered_by_loss(rows):
     seen = {"proxies": 66, "dead_proxies": 2.0, "bound": float("inf")}
     log = [*rows(1), {"proxies": {"step": 1, "proxy_nca": seen}}, {"proxies": {"step": 2, "proxy_nca": seen}}]

@@ -7,7 +7,14 @@ from accord.reports._plain import number
 from accord.types import Json
 
 MOST_POINTS = 600
-_GROUPS = ("terms", "weights", "rates")
+_GROUPS = {  # what is drawn of each step, and where in its row it stands
+    "terms": ("terms",),
+    "weights": ("weights",),
+    "rates": ("rates",),
+    "scales": ("scales",),
+    "norms": ("gradients", "norms"),
+    "cosines": ("gradients", "cosines"),
+}
 
 
 def history(rows: Sequence[Json]) -> Json:
@@ -24,10 +31,10 @@ def history(rows: Sequence[Json]) -> Json:
         "loss": [_mean(row.get("loss") for row in bucket) for bucket in buckets],
         "averaged": width,
     }
-    for group in _GROUPS:
-        names = dict.fromkeys(name for row in steps for name in row.get(group) or {})
+    for group, path in _GROUPS.items():
+        names = dict.fromkeys(name for row in steps for name in _at(row, path))
         columns[group] = {
-            name: [_mean((row.get(group) or {}).get(name) for row in bucket) for bucket in buckets] for name in names
+            name: [_mean(_at(row, path).get(name) for row in bucket) for bucket in buckets] for name in names
         }
     columns["validation"] = [
         {name: number(value) if name != "step" else value for name, value in row["validation"].items()}
@@ -36,6 +43,13 @@ def history(rows: Sequence[Json]) -> Json:
     ]
     columns["proxies"] = _proxies(rows)
     return columns
+
+
+def _at(row: Json, path: tuple[str, ...]) -> Json:
+    """The numbers by name that stand at a path in a row; none where there are none."""
+    for key in path:
+        row = row.get(key) or {}
+    return row
 
 
 def _proxies(rows: Sequence[Json]) -> dict[str, list[Json]]:
