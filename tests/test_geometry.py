@@ -13,6 +13,7 @@ from accord.geometry import (
     inner,
     normalise,
     places,
+    quick_inner,
     row_blocks,
     smallest_norm,
     squared_euclidean,
@@ -154,3 +155,11 @@ def test_places_mind_no_shape_stride_or_dtype() -> None:
 
 def test_an_id_that_is_known_twice_has_one_of_its_rows() -> None:
     assert places(torch.tensor([5]), torch.tensor([5, 2, 5])).item() in (0, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_quick_products_are_products_on_either_path(dtype: torch.dtype) -> None:
+    q, k = rows(3, seed=1).to(dtype).requires_grad_(), rows(4, seed=2).to(dtype)
+    found = quick_inner(q, k)
+    assert not found.requires_grad
+    assert torch.allclose(found.double(), q.detach().double() @ k.double().T, atol=1e-5)

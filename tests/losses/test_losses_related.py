@@ -167,6 +167,14 @@ def test_a_foreign_loss_learns_from_pairs_alone() -> None:
         Related(loss)(_batch(), SAID)
 
 
+def test_a_loss_that_goes_around_the_row_engine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "accord.losses._related.call_with", lambda _, loss, embeddings, labels: loss(embeddings, labels)
+    )
+    with pytest.raises(UsageError, match=r"Related\(Contrastive\): this loss does not ask the row engine"):
+        Related(Contrastive())(_batch(), _triplets((0, 1, 2)))
+
+
 def test_mining_chooses_among_what_was_named() -> None:
     x = _batch()
     mined = Related(Mined(Contrastive(), HardPairs()))(x, SAID)
