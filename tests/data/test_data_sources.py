@@ -1,5 +1,6 @@
 """Folders and archives are listed completely, once, and never beyond their root."""
 
+import io
 import os
 import struct
 import time
@@ -218,16 +219,38 @@ def test_refuses_encrypted_twice_named_overlong_and_rarely_packed_members(tmp_pa
 
 
 def test_an_archive_that_may_not_be_read_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "locked.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("a/1.jpg", b"1")
+    path = _zip(tmp_path / "locked.zip", {"a/1.jpg": b"1"})
 
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(DataError, match=r"locked\.zip' can't be read: Permission denied"):
-        open_source(path)
+    monkeypatch.setattr(io, "open", refuse)  # what Path and zipfile open files with
+    for opened in (open_source, Archive):
+        with pytest.raises(DataError, match=r"locked\.zip' can't be read: Permission denied"):
+            opened(path)
+
+
+def test_a_disk_that_fails_in_the_midst_of_an_archive_is_not_called_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = Archive(_zip(tmp_path / "x.zip", {"a/1.png": b"1"}))
+
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(zipfile.ZipFile, "read", fail)
+    with pytest.raises(ImageError, match=r"a/1\.png: it can't be read: Input/output error"):
+        archive.read("a/1.png")
+
+
+def test_a_table_of_contents_that_points_outside_is_damage(tmp_path: Path) -> None:
+    path = _zip(tmp_path / "x.zip", {"a/1.png": b"1"})
+    data = bytearray(path.read_bytes())
+    end = data.index(b"PK\x05\x06")
+    data[end + 16 : end + 20] = struct.pack("<I", 500)  # where the table begins; members then lie before the file
+    path.write_bytes(data)
+    with pytest.raises((DataError, ImageError), match="damaged"):
+        Archive(path).read("a/1.png")
 
 
 def test_says_that_an_archive_is_damaged(tmp_path: Path) -> None:

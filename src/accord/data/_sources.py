@@ -1,5 +1,6 @@
 """Where the bytes of a data set come from: a folder, or a zip archive that is read in place and never unpacked."""
 
+import errno
 import os
 import stat
 import threading
@@ -16,6 +17,8 @@ MAX_FILE_BYTES = 256 * 2**20
 MAX_ENTRIES = 2_000_000
 MAX_RATIO = 100  # image files hardly shrink in an archive; what grows a hundredfold was made to
 MAX_DEPTH = 32
+# what zipfile and zlib raise of damaged bytes, beside an OSError where a broken table points to no place in the file
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError)
 
 
 class Listing(NamedTuple):
@@ -43,7 +46,7 @@ def open_source(root: Path, *, outside_links: bool = False) -> Source:
         raise DataError(
             f"data: there is nothing at '{printable(str(root))}'. Give a folder or a .zip archive of images."
         )
-    if not root.is_file() or not zipfile.is_zipfile(root):
+    if not _is_zip(root):
         if root.suffix.lower() == ".zip":
             raise DataError(
                 f"data: '{printable(str(root))}' is no whole zip archive: damaged or cut short. Fetch it anew."
@@ -173,18 +176,12 @@ class Archive:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._lock = threading.Lock()
-        who = f"data: the zip archive '{printable(str(root))}'"
-        try:  # by itself: a file that may not be read is not a damaged one
-            root.open("rb").close()
-        except OSError as error:
-            raise DataError(f"{who} can't be read: {error.strerror}.") from None
         try:
             self._zip = zipfile.ZipFile(root)
-            self._members = _checked_members(self._zip, root)
-        except DataError:
-            raise
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
-            raise DataError(f"{who} is damaged. Pack it again.") from error
+        except (OSError, *_DAMAGE) as error:
+            reason = _unread(error) or "is damaged. Pack it again"
+            raise DataError(f"data: the zip archive '{printable(str(root))}' {reason}.") from error
+        self._members = _checked_members(self._zip, root)
 
     def listing(self) -> Listing:
         """Every file and folder of the archive, hidden names left out."""
@@ -204,8 +201,26 @@ class Archive:
                 return self._zip.read(member)
         except KeyError as error:
             raise ImageError(f"{printable(path)}: the archive holds no such file.") from error
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError) as error:
-            raise ImageError(f"{printable(path)}: it is damaged inside the archive.") from error
+        except (OSError, *_DAMAGE) as error:
+            raise ImageError(f"{printable(path)}: it {_unread(error) or 'is damaged inside the archive'}.") from error
+
+
+def _is_zip(root: Path) -> bool:
+    """Whether a file is a zip archive; one that may not be read is said to be that, and not to be something else."""
+    try:
+        if not root.is_file():  # a pipe would not let go of whoever opens it
+            return False
+        with root.open("rb") as file:
+            return zipfile.is_zipfile(file)
+    except OSError as error:
+        raise DataError(f"data: '{printable(str(root))}' can't be read: {error.strerror}.") from error
+
+
+def _unread(error: Exception) -> str | None:
+    """What kept bytes from being read, if it was the system and not the bytes; EINVAL is a seek to no place."""
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+        return f"can't be read: {error.strerror}"
+    return None
 
 
 def _checked_members(archive: zipfile.ZipFile, root: Path) -> dict[str, zipfile.ZipInfo]:
