@@ -8,33 +8,18 @@ from types import ModuleType
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from accord.errors import ArtifactError, UsageError
 from accord.models import Embedder, GemPool, LinearHead, MLPHead, TrunkHead, build_backbone, build_pool
 from accord.types import Preprocessing
-
-
-class Patches(nn.Module):
-    """A backbone of one convolution, for speed."""
-
-    name, width = "patches", 6
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 6, 4, stride=4)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.conv(images).relu()
+from patches import IMAGES, Patches
 
 
 def _embedder(weights: dict[str, float] | None = None) -> Embedder:
     torch.manual_seed(0)
     heads = {"one": LinearHead(6, 3, normalise=False), "two": MLPHead(6, 2), "trunk": TrunkHead(6)}
     return Embedder(Patches(), build_pool("gem"), heads, preprocessing=Preprocessing(8), weights=weights).eval()
-
-
-IMAGES = torch.randint(0, 256, (5, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
 
 def test_the_embedding_is_the_root_weighted_join_of_unit_heads() -> None:

@@ -1,7 +1,6 @@
 """Weighting and balance as a configuration names them: refused, built, and learnt by in whole runs."""
 
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,9 @@ from accord.recipes.config import EnsembleConfig, RunConfig
 from accord.recipes.ensembles import RULES, WEIGHT_RATES, attach_balance
 from accord.recipes.interrupt import StoppedError
 from accord.recipes.log_entry import step_entry
-from accord.recipes.watch import Silence
 from accord.runs import RunFolder
 from accord.types import Step
+from stopping import StopAt
 
 EQUAL = "ensemble.prior=[1,1,1,1,1]"
 SMALL = ("model.size=32", "model.dim=8", "model.backbone=resnet10")
@@ -145,17 +144,6 @@ def test_a_splitter_serves_training_alone_and_is_not_saved() -> None:
 # --- whole runs
 
 
-class _StopAt(Silence):
-    """Asks to stop, as Ctrl-C would, when a training step has been done."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def progress(self, stage: str, done: int, total: int, facts: object = None) -> None:
-        if stage == "training" and done == self.step:
-            signal.raise_signal(signal.SIGINT)
-
-
 def _run(folder: Path, *settings: str) -> RunConfig:
     return resolve(file={"data": {"source": str(folder)}}, settings=[*TINY, *settings])
 
@@ -203,10 +191,10 @@ def test_a_run_learns_under_every_balance(rule: str, tiny_folder: Path, tmp_path
     ids=["published and pcgrad", "grad_norm"],
 )
 def test_a_stopped_run_goes_on_bit_equal(settings: tuple[str, ...], tiny_folder: Path, tmp_path: Path) -> None:
-    config = _run(tiny_folder, *settings)
+    config = _run(tiny_folder, "evaluation.test=false", *settings)
     train_run(config, tmp_path / "whole")
     with pytest.raises(StoppedError):
-        train_run(config, tmp_path / "stopped", watch=_StopAt(4))
+        train_run(config, tmp_path / "stopped", watch=StopAt(4))
     resume_run(tmp_path / "stopped")
     assert _same(tmp_path / "whole", tmp_path / "stopped")
     assert [row["weights"] for row in _steps(tmp_path / "whole")] == [

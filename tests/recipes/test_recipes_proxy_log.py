@@ -12,7 +12,7 @@ from accord.recipes import resolve, train_run
 from accord.recipes.interrupt import StoppedError
 from accord.recipes.proxy_log import ProxyLog, warnings_of
 from accord.recipes.train import resume_run
-from accord.recipes.watch import Silence
+from stopping import StopAt
 
 POINTS = torch.eye(4)[[0, 0, 1, 1]]
 LABELS = torch.tensor([0, 0, 1, 1])
@@ -56,14 +56,6 @@ def test_a_state_is_told_on_and_an_older_one_has_none() -> None:
     assert other.read() == log.read()
 
 
-class _StopAt(Silence):
-    def progress(self, stage: str, done: int, total: int, facts: object = None) -> None:
-        if stage == "training" and done == 2:
-            import signal
-
-            signal.raise_signal(signal.SIGINT)
-
-
 @pytest.mark.pretrained
 @pytest.mark.slow
 def test_a_run_logs_its_proxies_each_epoch_and_a_stop_changes_no_word(tiny_folder: Path, tmp_path: Path) -> None:
@@ -75,7 +67,7 @@ def test_a_run_logs_its_proxies_each_epoch_and_a_stop_changes_no_word(tiny_folde
     )
     train_run(config, tmp_path / "whole")
     with pytest.raises(StoppedError):
-        train_run(config, tmp_path / "stopped", watch=_StopAt())
+        train_run(config, tmp_path / "stopped", watch=StopAt(2))
     resume_run(tmp_path / "stopped")
     whole, stopped = (
         [

@@ -4,7 +4,6 @@ import csv
 import json
 import random
 import shutil
-import signal
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ from accord.recipes.source import open_source
 from accord.recipes.watch import Silence
 from accord.runs import RunFolder
 from accord.types import Item, Labelled, Manifest
+from stopping import StopAt
 
 SMALL = ("model.size=32", "model.dim=16", "training.epochs=1", "training.classes_per_batch=4", "evaluation.nmi_seeds=2")
 
@@ -159,17 +159,6 @@ def test_pairs_have_no_triplet_accuracy_and_triplets_without_a_test_say_so() -> 
     assert relation_notes(Manifest("", Path(), items)) == []
 
 
-class _StopAt(Silence):
-    """Asks to stop, as Ctrl-C would, when a training step has been done."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def progress(self, stage: str, done: int, total: int, facts: object = None) -> None:
-        if stage == "training" and done == self.step:
-            signal.raise_signal(signal.SIGINT)
-
-
 @pytest.fixture(scope="session")
 def related_run(tiny_folder: Path, triplets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of the usual recipe for relations; read it, don't change it."""
@@ -197,7 +186,7 @@ def test_a_run_reports_the_triplet_accuracy_and_what_stands_for_classes(related_
 @pytest.mark.pretrained
 def test_a_stopped_run_goes_on_bit_equal(related_run: Path, tiny_folder: Path, triplets: Path, tmp_path: Path) -> None:
     with pytest.raises(StoppedError):
-        train_run(_config(tiny_folder, triplets), tmp_path / "stopped", watch=_StopAt(4))
+        train_run(_config(tiny_folder, triplets), tmp_path / "stopped", watch=StopAt(4))
     resume_run(tmp_path / "stopped")
     runs = (RunFolder.open(path) for path in (related_run, tmp_path / "stopped"))
     whole, other = (run.load_tensors("model.safetensors")[0] for run in runs)

@@ -4,10 +4,8 @@ import hashlib
 import io
 import json
 import os
-import signal
 import sys
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -22,6 +20,7 @@ from accord.recipes.untested import read_result, read_validation
 from accord.recipes.watch import Silence
 from accord.runs import RunFolder
 from accord.types import Json
+from stopping import StopAt
 
 pytestmark = [pytest.mark.slow]
 
@@ -42,21 +41,12 @@ def _config(folder: Path, *settings: str) -> RunConfig:
 TRIAL = ("training.steps=4", "data.fold=1", "data.folds=2", "evaluation.test=false")
 
 
-class _StopAt(Silence):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def progress(self, stage: str, done: int, total: int, facts: Mapping[str, str] | None = None) -> None:
-        if stage == "training" and done == self.step:
-            signal.raise_signal(signal.SIGINT)
-
-
 def test_a_trial_leaves_the_test_closed_goes_on_after_a_stop_and_keeps_no_weights(
     tiny_folder: Path, tmp_path: Path
 ) -> None:
     config, out, whole = _config(tiny_folder, *TRIAL), tmp_path / "trial", tmp_path / "whole"
     with pytest.raises(StoppedError):
-        work(config, out, trial=True, tuned_by=0, watch=_StopAt(2))
+        work(config, out, trial=True, tuned_by=0, watch=StopAt(2))
     work(config, out, trial=True, tuned_by=0, watch=Silence())
     RunFolder.open(out).verify()
     result = train_run(config, whole)

@@ -12,9 +12,9 @@ import accord
 from accord.errors import AccordError, ArtifactError, DataError
 from accord.recipes import evaluate_run, read_report, resolve, resume_run, train_run
 from accord.recipes.interrupt import StoppedError
-from accord.recipes.watch import Silence
 from accord.runs import RunFolder
 from accord.types import Json
+from stopping import StopAt
 
 pytestmark = [pytest.mark.pretrained, pytest.mark.slow]
 
@@ -81,24 +81,11 @@ def test_the_same_seed_gives_the_same_bits(tiny_folder: Path, tiny_run: Path, tm
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
-class _StopAt(Silence):
-    """Asks to stop, as Ctrl-C would, when a training step has been done."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def progress(self, stage: str, done: int, total: int, facts: object = None) -> None:
-        if stage == "training" and done == self.step:
-            import signal
-
-            signal.raise_signal(signal.SIGINT)
-
-
 @pytest.mark.parametrize("step", [1, 2, 3, 5])
 def test_a_stopped_run_goes_on_bit_equal(step: int, tiny_folder: Path, tiny_run: Path, tmp_path: Path) -> None:
     out = tmp_path / "stopped"
     with pytest.raises(StoppedError, match=f"after step {step} .*\n.*--resume") as stopped:
-        train_run(_config(tiny_folder), out, watch=_StopAt(step))
+        train_run(_config(tiny_folder), out, watch=StopAt(step))
     assert stopped.value.exit_code == 130
     state = RunFolder.open(out).load_state()
     assert state is not None
@@ -118,7 +105,7 @@ def test_mined_classes_are_learnt_from_and_go_on_bit_equal(tiny_folder: Path, tm
     config = _config(tiny_folder, *mined, "training.hard_pool=5", "training.hard_share=0.4", recipe="n_pair")
     train_run(config, tmp_path / "whole")
     with pytest.raises(StoppedError):
-        train_run(config, tmp_path / "stopped", watch=_StopAt(3))
+        train_run(config, tmp_path / "stopped", watch=StopAt(3))
     state = RunFolder.open(tmp_path / "stopped").load_state()
     assert state is not None
     assert int(state.tensors["mined.step"]) == 2
@@ -159,7 +146,7 @@ def test_training_on_other_images_than_before_is_not_a_resume(tiny_folder: Path,
     folder, out = tmp_path / "images", tmp_path / "run"
     shutil.copytree(tiny_folder, folder)
     with pytest.raises(StoppedError):
-        train_run(_config(folder), out, watch=_StopAt(1))
+        train_run(_config(folder), out, watch=StopAt(1))
     table = json.loads((out / "data.json").read_text())
     (out / "data.json").write_text(json.dumps(_swap_two_labels(table)))
     with pytest.raises(ArtifactError):

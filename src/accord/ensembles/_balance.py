@@ -11,11 +11,9 @@ from torch.autograd.function import once_differentiable
 
 from accord.checks import check_count
 from accord.ensembles._combine import Combined, Gradients, gram
-from accord.ensembles._random_weights import drawn
+from accord.ensembles._random_weights import SEEDS, drawn
 from accord.ensembles._weighting import Guided, Members
 from accord.errors import BatchError, UsageError
-
-_SEEDS = 2**63 - 1
 
 
 @runtime_checkable
@@ -68,7 +66,7 @@ class GradientBalance(nn.Module):
 
     def __init__(self, rule: Rule, *, seed: int = 0) -> None:
         super().__init__()
-        check_count("GradientBalance", "seed", seed, low=0, high=_SEEDS)
+        check_count("GradientBalance", "seed", seed, low=0, high=SEEDS)
         self.rule, self.seed = rule, seed
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.names: tuple[str, ...] = ()

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from accord.geometry import full
+
 Gradients = Float[Tensor, "member number"]
 Combined = Float[Tensor, " number"]
 Gram = Float[np.ndarray, "member member"]
@@ -35,4 +37,5 @@ def combine(gradients: Gradients, rule: Callable[[Gram], Weights], products: Ten
     weights = np.ones(len(table))
     if len(asking) > 1:
         weights[asking] = rule(table[np.ix_(asking, asking)])
-    return torch.from_numpy(weights).to(gradients) @ gradients
+    wide = full(gradients)  # weights rounded to half precision would turn what is left of gradients that nearly cancel
+    return (torch.from_numpy(weights).to(wide) @ wide).to(gradients.dtype)

@@ -103,9 +103,9 @@ class Ensemble(nn.Module):
 
     def scales(self) -> dict[str, Tensor]:
         """The running size that each member's loss is divided by; empty where the weighting knows none."""
-        weighting = self.weighting
-        found = weighting.scales().detach() if isinstance(weighting, Scaled) else torch.zeros(0)
-        return dict(zip(self.names, found, strict=bool(len(found))))
+        if not isinstance(self.weighting, Scaled):
+            return {}
+        return dict(zip(self.names, self.weighting.scales().detach(), strict=True))
 
     def _add(self, name: str, member: Loss) -> None:
         if name in self.members:

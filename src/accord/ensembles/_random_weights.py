@@ -11,12 +11,12 @@ from accord.ensembles._weighting import Members
 from accord.types import Scalar
 
 _STRIDE = 1_000_003  # seeds of neighbouring runs share no step below this one
-_SEEDS = 2**63 - 1
+SEEDS = 2**63 - 1
 
 
 def drawn(seed: int, step: int) -> torch.Generator:
     """A generator for one step, on the CPU, so that a resumed run draws the same."""
-    return torch.Generator().manual_seed((seed * _STRIDE + step) % _SEEDS)
+    return torch.Generator().manual_seed((seed * _STRIDE + step) % SEEDS)
 
 
 class RandomWeights(nn.Module):
@@ -34,7 +34,7 @@ class RandomWeights(nn.Module):
 
     def __init__(self, prior: Mapping[str, float] | None = None, *, seed: int = 0) -> None:
         super().__init__()
-        check_count("RandomWeights", "seed", seed, low=0, high=_SEEDS)
+        check_count("RandomWeights", "seed", seed, low=0, high=SEEDS)
         self.prior, self.seed = checked_prior("RandomWeights", prior), seed
         self.last: Members | None = None
 

@@ -83,7 +83,7 @@ def compress_run(
     embedder = load_embedder(run, allow_imports=allow_imports)
     manifest = load_data(run)
     dim = _dim(dim, embedder, config, len(manifest.only("train")))
-    out = out or path.with_name(f"{path.resolve().name}-{dim}")
+    out = out or _beside(path, dim)
     if out.resolve() == path.resolve():
         raise UsageError("compress: what is compressed becomes a run of its own; give another folder: --out.")
     RunFolder.check_free(out, overwrite=overwrite)
@@ -101,6 +101,12 @@ def _check_names(method: str, scale: str | None) -> None:
         raise UnknownNameError("method of compression", method, (AUTO, *METHODS))
     if scale is not None and scale not in SCALES:
         raise UnknownNameError("scale of heads", scale, SCALES)
+
+
+def _beside(path: Path, dim: int) -> Path:
+    """RUN-DIM beside RUN; a run named as `.` goes by its whole path."""
+    named = path.resolve() if path.name in ("", "..") else path
+    return named.with_name(f"{named.name}-{dim}")
 
 
 def _head_dim(config: RunConfig) -> int:
