@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from statistics import fmean, geometric_mean
 from typing import NamedTuple
 
 import torch
@@ -109,23 +110,6 @@ def pools(studies: Iterable[tuple[Evidence, Sequence[Key]]], reference: str) -> 
 def _galleries(evidence: Evidence) -> dict[str, str]:
     """The test set of each data set of which a run has finished."""
     return {run["data"]: run["gallery"] for run in evidence.runs.values() if run["state"] == FINISHED}
-
-
-def mean(values: Sequence[float]) -> float:
-    """The arithmetic mean, summed without rounding."""
-    return math.fsum(values) / len(values)
-
-
-def deviation(values: Sequence[float]) -> float | None:
-    """Between seeds, with n − 1; None for one, which says nothing of it."""
-    if len(values) < 2:
-        return None
-    return math.sqrt(math.fsum((value - mean(values)) ** 2 for value in values) / (len(values) - 1))
-
-
-def geometric_mean(values: Sequence[float]) -> float:
-    """The exponential of the mean logarithm."""
-    return math.exp(mean([math.log(value) for value in values]))
 
 
 # differences -------------------------------------------------------------------------------------------------------
@@ -235,7 +219,7 @@ def mean_curve(runs: Sequence[Json]) -> list[tuple[float, float, float, float]]:
     for step in steps:
         scores = [_between(points, step) for points in curves]
         low, high = class_t_interval(torch.tensor(scores, dtype=torch.float64), torch.arange(len(scores)))
-        rows.append((step, mean(scores), low, high))
+        rows.append((step, fmean(scores), low, high))
     return rows
 
 
@@ -255,7 +239,7 @@ def cost(pool: Pool, arm: str) -> Cost | None:
     others = _seconds(pool.of(pool.reference))
     if not seconds:
         return None
-    return Cost(arm, mean(list(seconds.values())), [seconds[key] / others[key] for key in seconds if key in others])
+    return Cost(arm, fmean(seconds.values()), [seconds[key] / others[key] for key in seconds if key in others])
 
 
 def _seconds(runs: Sequence[Json]) -> Mapping[tuple[int, int | None], float]:

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from _evidence_records import Evidence, Key, named, portable, wanted
+from _evidence_records import Evidence, Key, named, refuse_changes, wanted
 
 from accord.errors import UsageError
 from accord.recipes.config import RunConfig
-from accord.recipes.resolve import filled, flat, read_config
+from accord.recipes.resolve import read_config
 from accord.recipes.study_config import StudyConfig, make_study, read_study
 from accord.recipes.study_plan import Plan
 from accord.types import Json
@@ -23,7 +23,7 @@ def missing(study: StudyConfig, evidence: Evidence | None) -> list[Key]:
     for key in keys:
         recorded, tuned = (evidence.runs.get(key) or {}).get("config"), _tuned(study, evidence, key)
         if recorded is not None and tuned is not None:
-            _refuse_changes(key, recorded, _config(plan, key, tuned))
+            refuse_changes(key, recorded, _config(plan, key, tuned).model_dump(mode="json"))
     return [key for key in keys if key not in evidence.runs]
 
 
@@ -38,21 +38,6 @@ def _tuned(study: StudyConfig, evidence: Evidence | None, key: Key) -> Json | No
 def _config(plan: Plan, key: Key, tuned: Mapping[str, Any]) -> RunConfig:
     data, arm, seed, fold = key
     return plan.final(data, arm, seed, None if fold < 0 else fold, tuned)
-
-
-def _refuse_changes(key: Key, recorded: Json, config: RunConfig) -> None:
-    was, now = (flat(portable(filled(raw))) for raw in (recorded, config.model_dump(mode="json")))
-    changes = [
-        f"  {name}: {was.get(name)!r} → {now.get(name)!r}"
-        for name in sorted(was.keys() | now.keys())
-        if was.get(name) != now.get(name)
-    ]
-    if changes:
-        raise UsageError(
-            f"{named(key)} is recorded with other settings than the study has now.\n"
-            + "\n".join(changes[:8])
-            + "\n  Put the file back, or give the changed study another `name`."
-        )
 
 
 def rest_of(path: Path, evidence: Evidence | None) -> list[Json]:
@@ -83,27 +68,15 @@ def _settings(study: StudyConfig, evidence: Evidence | None, data: str, arm: str
 def _part(
     path: Path, study: StudyConfig, data: str, seeds: Sequence[int], arms: Mapping[str, Json], *, tuned: bool
 ) -> Json:
-    """The study file with other arms, one data set, and the seeds in the order that gives each its fold again."""
+    """The study file with other arms, one data set and some of the seeds."""
     raw = {key: value for key, value in read_config(path).items() if key not in ("arms", "grid", "data", "seeds")}
     (entry,) = [entry for entry in study.data if entry.name == data]
     tune = raw.pop("tune", None)
     if tune and not tuned:
         spaces = {arm: space for arm, space in (tune.get("per_arm") or {}).items() if arm in arms}
         raw["tune"] = {**tune, "per_arm": spaces}
-    ordered = seeds if study.every_fold else _in_turn(study, seeds)
     described = {**entry.model_dump(mode="json", exclude_unset=True), "name": entry.name}
-    return {**raw, "data": described, "arms": dict(arms), "seeds": list(ordered)}
-
-
-def _in_turn(study: StudyConfig, seeds: Sequence[int]) -> list[int]:
-    """Seeds so that each comes at a place with its fold, as far as there is such an order."""
-    folds = study.folds or 1
-    left, ordered = list(seeds), list[int]()
-    while left:
-        fits = [seed for seed in left if study.seeds.index(seed) % folds == len(ordered) % folds]
-        ordered.append((fits or left)[0])
-        left.remove(ordered[-1])
-    return ordered
+    return {**raw, "data": described, "arms": dict(arms), "seeds": list(seeds)}
 
 
 def check_part(part: StudyConfig, study: StudyConfig, lacks: Sequence[Key], evidence: Evidence | None) -> None:
@@ -111,7 +84,7 @@ def check_part(part: StudyConfig, study: StudyConfig, lacks: Sequence[Key], evid
     if stray := sorted(set(wanted(part)) ^ set(lacks)):
         raise UsageError(
             f"The missing runs can't be a study of their own, because of {named(stray[0])}.\n"
-            "  A study gives folds to its seeds in turn. Let the whole study go on in its own folder."
+            "  With every_fold a seed is trained on all folds. Let the whole study go on in its own folder."
         )
     plan, rest = Plan(study), Plan(part)
     for key in lacks:

@@ -19,7 +19,7 @@ from accord.errors import ArtifactError, UsageError
 from accord.recipes.per_query import load_per_query
 from accord.recipes.resolve import filled
 from accord.recipes.study_config import StudyConfig, make_study
-from accord.recipes.study_folder import PLANNED, STUDY, is_study, read_folder
+from accord.recipes.study_folder import PLANNED, STUDY, changes, is_study, read_folder
 from accord.recipes.study_plan import Plan
 from accord.recipes.study_results import NOTHING_FOUND
 from accord.recipes.study_schedule import FAILED, FINISHED, Outcome, Schedule
@@ -101,15 +101,8 @@ def portable(config: Json) -> Json:
 
 def merge(old: Evidence, new: Evidence) -> Evidence:
     """Both; of one run's two records the first that finished stays. UsageError where the studies are not one."""
-    for key in old.runs.keys() & new.runs.keys():
-        configs = [found.runs[key]["config"] for found in (old, new)]
-        if (
-            None not in configs
-            and len({json.dumps(portable(filled(config)), sort_keys=True) for config in configs}) > 1
-        ):
-            raise UsageError(
-                f"{named(key)} is recorded with other settings. It is another study: give it another `name`."
-            )
+    for key in sorted(old.runs.keys() & new.runs.keys()):
+        refuse_changes(key, old.runs[key]["config"], new.runs[key]["config"])
     same = old.galleries.keys() & new.galleries.keys()
     if any(old.galleries[one] != new.galleries[one] for one in same):
         raise ArtifactError("One test set is recorded with other classes than the study's folder has.")
@@ -117,6 +110,18 @@ def merge(old: Evidence, new: Evidence) -> Evidence:
     runs = {**new.runs, **{key: run for key, run in old.runs.items() if _stays(run, new.runs.get(key))}}
     tunings = {**new.tunings, **{pair: row for pair, row in old.tunings.items() if _stays(row, new.tunings.get(pair))}}
     return Evidence(new.study if longer else old.study, {**old.galleries, **new.galleries}, tunings, runs)
+
+
+def refuse_changes(key: Key, recorded: Json | None, now: Json | None) -> None:
+    """UsageError if a run is recorded with other settings than it has now; one that never began has none."""
+    if recorded is None or now is None:
+        return
+    if lines := changes(*(portable(filled(config)) for config in (recorded, now))):
+        raise UsageError(
+            f"{named(key)} is recorded with other settings than the study has now.\n  "
+            + "\n  ".join(lines[:8])
+            + "\n  Put the file back, or give the changed study another `name`."
+        )
 
 
 def named(key: Key) -> str:

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from statistics import fmean, stdev
 
-from _evidence_figures import SHARES, Pool, Race, cost, curve, deviation, differences, mean, race
+from _evidence_figures import SHARES, Pool, Race, cost, curve, differences, race
 
 from accord.recipes.study_schedule import FAILED
 from accord.types import Json
@@ -96,7 +97,7 @@ def cost_table(found: Sequence[Pool]) -> str:
     for pool in found:
         for told in filter(None, (cost(pool, arm) for arm in in_order(pool))):
             ratios = told.ratios
-            span = [f"{mean(ratios):.2f}", f"{min(ratios):.2f} – {max(ratios):.2f}"] if ratios else ["–", "–"]
+            span = [f"{fmean(ratios):.2f}", f"{min(ratios):.2f} – {max(ratios):.2f}"] if ratios else ["–", "–"]
             rows.append([pool.data, told.arm, f"{1000 * told.seconds:.0f}", *span])
     return table(["data", "arm", "ms per step", "relative to the reference", "lowest – highest seed"], rows)
 
@@ -129,8 +130,7 @@ def _seed(run: Json) -> str:
 def _spread(values: Sequence[float]) -> str:
     if not values:
         return "–"
-    spread = deviation(values)
-    return percent(mean(values)) + ("" if spread is None else f" ± {percent(spread)}")
+    return percent(fmean(values)) + (f" ± {percent(stdev(values))}" if len(values) > 1 else "")
 
 
 def percent(value: float | None) -> str:

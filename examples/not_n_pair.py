@@ -160,7 +160,7 @@ def frozen_features() -> list[Labelled]:
     return [part._replace(embeddings=normalise(part.embeddings - middle)) for part in parts]
 
 
-def training(*, seeds: int, steps: int) -> dict[str, list[float]]:
+def training(*, seeds: int, steps: int) -> None:
     """A head on frozen features of `objects` by each loss, at the rate that did best on validation classes."""
     train, validation, test = frozen_features()
     classes = len(test.labels.unique())
@@ -180,16 +180,15 @@ def training(*, seeds: int, steps: int) -> dict[str, list[float]]:
     for name in list(ARMS)[:2]:
         gains = [ours - theirs for ours, theirs in zip(found["N-pair-mc"], found[name], strict=True)]
         print(f"  N-pair-mc less {name}, seed by seed: {_spread(gains)}")
-    return found
 
 
-def main(*, quick: bool = False) -> dict[str, list[float]]:
-    """Print all five; returns R@1 by cosine of each loss, seed by seed."""
+def main(*, quick: bool = False) -> None:
+    """Print all five."""
     worked_batch()
     negatives()
     margin_met()
     cost()
-    return training(seeds=1 if quick else 10, steps=60 if quick else 300)
+    training(seeds=1 if quick else 10, steps=60 if quick else 300)
 
 
 def _rows(table: Tensor, digits: int = 3) -> str:

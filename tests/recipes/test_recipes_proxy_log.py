@@ -59,7 +59,7 @@ def test_a_state_is_told_on_and_an_older_one_has_none() -> None:
 @pytest.mark.pretrained
 @pytest.mark.slow
 def test_a_run_logs_its_proxies_each_epoch_and_a_stop_changes_no_word(tiny_folder: Path, tmp_path: Path) -> None:
-    settings = ("model.size=32", "model.dim=16", "training.epochs=2", "training.classes_per_batch=2")
+    settings = ("model.size=32", "model.dim=16", "training.epochs=2", "training.classes_per_batch=4")
     config = resolve(
         recipe="proxy_nca",
         file={"data": {"source": str(tiny_folder)}},

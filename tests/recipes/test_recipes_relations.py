@@ -4,6 +4,7 @@ import csv
 import json
 import random
 import shutil
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -29,16 +30,14 @@ SMALL = ("model.size=32", "model.dim=16", "training.epochs=1", "training.classes
 
 @pytest.fixture(scope="session")
 def triplets(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Triplets of the tiny folder: every image with each other of its class, a random one of another class beside."""
+    """Triplets of the tiny folder: every two images of a class, a random one of another class beside."""
     draw = random.Random(0)
     classes = sorted(folder.name for folder in tiny_folder.iterdir())
     images = {name: sorted(f"{name}/{path.name}" for path in (tiny_folder / name).iterdir()) for name in classes}
     rows = [
         (anchor, positive, draw.choice(images[draw.choice([other for other in classes if other != name])]))
         for name in classes
-        for anchor in images[name]
-        for positive in images[name]
-        if anchor != positive
+        for anchor, positive in combinations(images[name], 2)
     ]
     path = tmp_path_factory.mktemp("said") / "triplets.csv"
     with path.open("w", newline="") as file:

@@ -1,5 +1,6 @@
 """What the log says of one training step."""
 
+import math
 from collections.abc import Mapping
 
 from accord.ensembles import Ensemble
@@ -38,4 +39,4 @@ def _numbers(values: Mapping[str, object]) -> dict[str, float | None]:
 def finite(value: object) -> float | None:
     """A number that JSON can say, else None."""
     number = float(value)  # type: ignore[arg-type]
-    return number if number == number and abs(number) != float("inf") else None
+    return number if math.isfinite(number) else None

@@ -64,7 +64,7 @@ class StudyConfig(Section):
     epochs: Positive | None = Field(None, description="length of every run, in passes over the training images")
     steps: Whole | None = Field(None, description="length of every run, in optimisation steps")
     folds: Annotated[int, Field(ge=2)] | None = Field(
-        None, description="validate on folds of the training classes: the first seed on the first fold, and so on"
+        None, description="validate on folds of the training classes: seed 0 on fold 0, and so on in turn"
     )
     every_fold: bool = Field(False, description="train one model per fold for every seed")
     tune: TuneConfig | None = None

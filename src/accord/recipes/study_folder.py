@@ -1,9 +1,8 @@
 """A study's folder: what was planned, what was found and what failed; one owner at a time, and nothing is forgotten."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from accord.errors import ArtifactError, UsageError
 from accord.recipes.resolve import filled, flat
@@ -76,7 +75,8 @@ class StudyFolder:
         for job in jobs:
             name = f"{PLANNED}/{job.name}.json"
             if self.folder.exists(name):
-                lines += [f"  {job.name}: {line}" for line in _changes(self.folder.read_json(name), job)]
+                before, now = filled(self.folder.read_json(name)), job.config.model_dump(mode="json")
+                lines += [f"  {job.name}: {line}" for line in changes(before, now)]
         self._refuse(lines, "no longer fit")
 
     def refuse_losses(self, names: Iterable[str]) -> None:
@@ -99,8 +99,9 @@ class StudyFolder:
         return [str(path.relative_to(root).with_suffix("")) for path in sorted(root.rglob("*.json"))]
 
 
-def _changes(before: Mapping[str, Any], job: Job) -> list[str]:
-    was, now = flat(filled(before)), flat(job.config.model_dump(mode="json"))
+def changes(before: Json, after: Json) -> list[str]:
+    """Where two configurations differ, option by option; the device may."""
+    was, now = flat(before), flat(after)
     keys = sorted(key for key in was.keys() | now.keys() if was.get(key) != now.get(key))
     return [f"{key}: {was.get(key)!r} → {now.get(key)!r}" for key in keys if key != "training.device"]
 
