@@ -316,3 +316,50 @@ def test_scales_are_those_of_the_weighting() -> None:
 
 def test_the_example_runs() -> None:
     assert doctest.testmod(_balance).failed == 0
+
+
+def test_one_tensor_for_all_is_balanced_where_it_is_shared() -> None:
+    """What comes before the shared embedding gets the one gradient that the rule makes of the members'."""
+
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(3)
+                self.layers = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4)).double()
+
+    model, objective, plain = Shared(), made(PCGrad()), made(None)
+    embeddings = model.layers(inputs())
+    objective(embeddings, LABELS).backward()
+    found = gradient_of(model.layers)
+    # the rule on each weighted member's own gradient at the embedding, and its sum pulled back by hand
+    point = embeddings.detach().requires_grad_()
+    plain(point, LABELS)
+    rows = []
+    for name, weight in plain.weights().items():
+        (gradient,) = torch.autograd.grad(weight * plain.members[name](point, LABELS), point)
+        rows.append(gradient.flatten())
+    stacked = torch.stack(rows)
+    expected = pcgrad(stacked, generator=drawn(0, 1))
+    assert not torch.allclose(expected, stacked.sum(dim=0)), "they must be at odds, or nothing is shown"
+    model.zero_grad()
+    model.layers(inputs()).backward(expected.view_as(point))
+    torch.testing.assert_close(found, gradient_of(model.layers))
+    assert list(objective.balance.norms) == list(NAMES)
+    torch.testing.assert_close(objective.balance.norms["pairs"], stacked[0].norm())
+
+
+def test_one_tensor_for_all_is_not_touched_in_evaluation() -> None:
+    objective = made(PCGrad()).eval()
+    embeddings = torch.randn(12, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert torch.equal(objective(embeddings, LABELS), made(None).eval()(embeddings, LABELS))
+    assert int(objective.balance.step) == 0
+
+
+def test_a_weighting_that_follows_the_gradients_learns_from_one_tensor_for_all() -> None:
+    objective = made(None, GradNorm(dict.fromkeys(NAMES, 1.0)))
+    embeddings = torch.randn(12, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
+    objective(embeddings, LABELS).backward()
+    (learned,) = objective.weighting.parameters()
+    assert learned.grad is not None
+    assert bool(learned.grad.any())

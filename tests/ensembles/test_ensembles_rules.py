@@ -10,7 +10,7 @@ import torch
 from scipy.optimize import LinearConstraint, minimize
 from torch import Tensor
 
-from accord.ensembles import _nash_mtl, aligned_mtl, cagrad, nash_mtl, pcgrad
+from accord.ensembles import _cagrad, _nash_mtl, aligned_mtl, cagrad, nash_mtl, pcgrad
 from accord.ensembles._aligned_mtl import alignment
 from accord.ensembles._cagrad import dual_optimum
 from accord.ensembles._nash_mtl import nash_weights
@@ -217,6 +217,13 @@ def test_cagrad_stays_in_its_ball_and_improves_on_the_sum(members: int) -> None:
         others = torch.randn(500, g.shape[1], generator=generator, dtype=torch.float64)
         others = plain + 0.5 * plain.norm() * others / others.norm(dim=1, keepdim=True)
         assert worst >= (others @ g.T).min(dim=1).values.max() - 1e-9
+
+
+def test_cagrad_that_may_take_no_more_steps_ends_in_its_ball(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_cagrad, "_NEWTON", 1)
+    g = gradients(3, 1)
+    joined, plain = cagrad(g, c=0.5), g.sum(dim=0)
+    assert float((joined - plain).norm()) <= 0.5 * float(plain.norm()) * (1 + 1e-9)
 
 
 def test_cagrad_of_two_worked_by_hand() -> None:

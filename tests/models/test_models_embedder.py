@@ -164,3 +164,16 @@ def test_wrong_heads_and_weights_are_refused(
 def test_a_backbone_without_width_is_refused() -> None:
     with pytest.raises(UsageError, match="no integer attribute `width`"):
         _build({"a": TrunkHead(6)}, nn.Conv2d(3, 6, 4))
+
+
+def test_heads_are_taken_out_of_joined_embeddings_again() -> None:
+    embedder = _embedder({"one": 3.0, "two": 0.0, "trunk": 0.5})
+    outputs = {name: output.detach() for name, output in embedder.outputs(IMAGES).items()}
+    outputs["one"][2] = 0
+    found = embedder.parts(embedder.join(outputs))
+    assert list(found) == ["one", "trunk"], "what counts for nothing can't be seen"
+    for name, head in found.items():
+        torch.testing.assert_close(head, torch.nn.functional.normalize(outputs[name], dim=1))
+    assert not found["one"][2].any()
+    with pytest.raises(UsageError, match="joined embeddings have 11 numbers, not 4"):
+        embedder.parts(torch.ones(2, 4))

@@ -20,11 +20,8 @@ from accord.models import LinearHead, MaskedLinearHead
 from accord.recipes import resolve, resume_run, train_run
 from accord.recipes.build import build_embedder, build_objective, deployed, member_names, warm_proxies
 from accord.recipes.config import RunConfig
-from accord.recipes.idle_members import IdleMembers
 from accord.recipes.interrupt import StoppedError
-from accord.recipes.watch import Silence
 from accord.runs import RunFolder
-from accord.types import Step
 from stopping import StopAt
 
 TERMS = {
@@ -149,29 +146,6 @@ def test_a_foreign_loss_has_a_head_like_any_other() -> None:
     assert list(objective.terms) == ["ProxyAnchorLoss_1", "contrastive", "ProxyAnchorLoss_2", "diversity"]
 
 
-def _step(number: int, *, skipped: bool = False, **terms: float) -> Step:
-    values = {name: torch.tensor(value) for name, value in terms.items()}
-    return Step(number, 0, torch.tensor(1.0), values, {}, torch.tensor(1.0), skipped)
-
-
-def test_a_member_that_stays_zero_is_named_once() -> None:
-    idle = IdleMembers()
-    told = [idle.look(_step(number, pairs=0.0, proxies=1e-30, diversity=0.0)) for number in range(350)]
-    assert [number for number, warnings in enumerate(told) if warnings] == [99]
-    (warning,) = told[99]
-    assert warning.startswith("pairs has been exactly 0 for 100 steps in a row: it finds nothing to learn.\n  A wider")
-
-
-def test_zeros_must_come_in_a_row_and_be_of_steps_that_were_done() -> None:
-    idle = IdleMembers(patience=3)
-    values = [0.0, 0.0, 0.1, 0.0, 0.0]
-    assert not any(idle.look(_step(number, pairs=value)) for number, value in enumerate(values))
-    assert not idle.look(_step(5, skipped=True, pairs=0.0))
-    assert idle.look(_step(6, pairs=0.0))
-    assert not any(idle.look(_step(number, pairs=value)) for number, value in enumerate([1.0, 0.0, 0.0, 0.0, 0.0]))
-    assert IdleMembers(patience=1).look(_step(0, loss=0.0))[0].startswith("the loss has been exactly 0")
-
-
 TINY = ("model.size=32", "model.dim=16", "training.classes_per_batch=4", "evaluation.test=false")
 CASES = {
     **{name: (f"ensemble.diversity={name}",) for name in TERMS},
@@ -180,16 +154,6 @@ CASES = {
     "masked": ("model.head=masked", "ensemble.diversity=cka"),
     "balanced": ("ensemble.balance=pcgrad", "ensemble.diversity=distance_decorrelation", "ensemble.labels=partition"),
 }
-
-
-class _Listen(Silence):
-    """Keeps the warnings."""
-
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
 
 
 def _run_config(folder: Path, *settings: str) -> RunConfig:
@@ -241,20 +205,3 @@ def test_adversaries_go_on_bit_equal(tiny_folder: Path, tmp_path: Path) -> None:
     assert [row["terms"] for row in _steps(tmp_path / "whole")] == [
         row["terms"] for row in _steps(tmp_path / "stopped")
     ]
-
-
-@pytest.mark.pretrained
-@pytest.mark.slow
-def test_a_run_names_its_idle_member(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("accord.recipes.train.IdleMembers", lambda: IdleMembers(patience=3))
-    (tmp_path / "silent_loss.py").write_text(
-        "def silent():\n    return lambda embeddings, labels: 0 * embeddings.sum()\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    watch = _Listen()
-    losses = "losses=[{type: 'silent_loss:silent'}, {type: n_pair}]"
-    train_run(_run_config(tiny_folder, "training.steps=5", losses), tmp_path / "run", watch=watch)
-    assert [row["terms"]["silent"] for row in _steps(tmp_path / "run")] == [0.0] * 5
-    named = [warning for warning in watch.warnings if "exactly 0 for 3 steps" in warning]
-    assert len(named) == 1
-    assert named[0].startswith("silent has been")

@@ -50,6 +50,44 @@ def log_rows(steps: int) -> list[Json]:
     return rows
 
 
+def _one_head(name: str, share: float, lost: float, interval: list[float] | None) -> Json:
+    def both(value: float) -> Json:
+        return {"recall@1": value, "map@r": value / 2}
+
+    return {
+        "name": name,
+        "numbers": 8,
+        "share": share,
+        "alone": both(0.5),
+        "without": both(0.6 - lost),
+        "lost": both(lost),
+        "lost_intervals": {} if interval is None else {"recall@1": interval, "map@r": interval},
+    }
+
+
+def told_heads(*names: str, **changes: object) -> Json:
+    """Heads of which the first is missed, the second is in the way, and of the others nobody knows."""
+    lost = [(0.2, [0.1, 0.3]), (-0.1, [-0.2, -0.05]), (0.0, [-0.1, 0.1]), (0.05, None)]
+    found = [_one_head(name, 1 / len(names), *case) for name, case in zip(names, lost, strict=False)]
+    pairs = [(one, other) for place, one in enumerate(names) for other in names[place + 1 :]]
+    agreement = [
+        {"first": one, "second": other, "cka": 0.1 * place, "same_neighbour": 0.25, "one_right": 0.125}
+        for place, (one, other) in enumerate(pairs, start=1)
+    ]
+    return {
+        "schema_version": 1,
+        "images": 24,
+        "of_images": 24,
+        "classes": 6,
+        "queries": 24,
+        "metrics": {"recall@1": 0.6, "map@r": 0.3},
+        "heads": found,
+        "silent": [],
+        "agreement": agreement,
+        **changes,
+    }
+
+
 def complete(embeddings: Tensor, labels: Tensor, names: Sequence[str], **changes: object) -> ReportInputs:
     """Inputs with every field filled."""
     ids = torch.arange(len(labels)) + 100
@@ -61,6 +99,7 @@ def complete(embeddings: Tensor, labels: Tensor, names: Sequence[str], **changes
         "baseline": baseline,
         "paths": {int(item): f"{names[label]}/{item}.jpg" for item, label in zip(ids, labels, strict=True)},
         "history": log_rows(20),
+        "heads": told_heads("n_pair", "proxy_nca", "smoothed_cross_entropy", "trunk"),
         "intervals": {"recall@1": (0.4, 0.6)},
         "gain_intervals": {"recall@1": (-0.1, 0.2)},
         "configuration": {"seed": 0, "model": {"backbone": "resnet10", "rates": {"trunk": 1e-4}}, "empty": {}},
@@ -133,3 +172,8 @@ HOSTILE = (
 @pytest.fixture(scope="session")
 def hostile_names() -> tuple[str, ...]:
     return HOSTILE
+
+
+@pytest.fixture(scope="session")
+def told() -> Callable[..., Json]:
+    return told_heads

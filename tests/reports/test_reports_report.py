@@ -15,7 +15,7 @@ KEYS = {
     "schema_version", "accord_version", "created", "run", "title", "notes", "metrics", "baseline", "intervals",
     "gain_intervals", "counts", "chance", "recall_curve", "history", "map", "items", "queries", "confused", "classes",
     "configuration", "data", "environment", "seconds", "peak_memory_bytes",
-    "raw_pixels", "optimistic", "per_class", "protocol",
+    "raw_pixels", "optimistic", "per_class", "protocol", "heads",
 }  # fmt: skip
 METRICS = {"recall@1", "recall@2", "recall@4", "recall@8", "map@r", "r_precision", "nmi", "knn_accuracy"}
 

@@ -53,6 +53,16 @@ def test_every_parameter_is_in_exactly_one_group() -> None:
     assert len(found) == len(set(found)) == len([*m.parameters(), *o.parameters()])
 
 
+def test_a_student_has_a_group_of_its_own() -> None:
+    taught = nn.Module()
+    taught.objective, taught.student = objective(), nn.Linear(4, 2)
+    groups = {group["name"]: group for group in parameter_groups(model(), taught, rates=Rates(student=5.0))}
+    assert [*groups["student"]["params"]] == [*taught.student.parameters()]
+    assert (groups["student"]["lr"], groups["student"]["weight_decay"]) == (5.0, 0.0)
+    assert groups["loss_weights"]["params"] == [taught.objective.loss_weights]
+    assert len(groups["proxies"]["params"]) == 3
+
+
 def test_frozen_parameters_and_empty_groups_are_left_out() -> None:
     m = model()
     m.backbone.requires_grad_(False)

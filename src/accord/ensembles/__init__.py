@@ -21,11 +21,13 @@ from accord.ensembles._published import PublishedWeights, published_total
 from accord.ensembles._random_weights import RandomWeights
 from accord.ensembles._shares import fit_shares, head_distance_scales
 from accord.ensembles._students import similarity_distillation, stress_loss
+from accord.ensembles._taught import STUDENT, Taught, untaught
 from accord.ensembles._uncertainty import UncertaintyWeights, uncertainty_total
-from accord.ensembles._weighting import Guided, Scaled, Weighting
+from accord.ensembles._weighting import Guided, LeavesOut, Scaled, Weighting
 
 __all__ = [
     "DIVERSITY",
+    "STUDENT",
     "AdversarialRegressors",
     "Affine",
     "AlignedMTL",
@@ -40,6 +42,7 @@ __all__ = [
     "GradNorm",
     "GradientBalance",
     "Guided",
+    "LeavesOut",
     "NashMTL",
     "PCGrad",
     "PlainSum",
@@ -49,6 +52,7 @@ __all__ = [
     "Rule",
     "Scaled",
     "Subset",
+    "Taught",
     "UncertaintyWeights",
     "Weighting",
     "adversarial_similarity",
@@ -76,4 +80,5 @@ __all__ = [
     "stress_loss",
     "test_weights",
     "uncertainty_total",
+    "untaught",
 ]

@@ -1,6 +1,6 @@
 """Diversity by adversaries: no head should be predictable from another, whatever network tries."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import permutations
 from typing import Any
 
@@ -101,18 +101,24 @@ class AdversarialRegressors(nn.Module):
             check_count("adversarial", f"the width of head '{name}'", dim)
         source = generator or torch.Generator().manual_seed(0)
         self.dims, self.weight = dict(dims), weight
+        self.left_out: frozenset[str] = frozenset()
         self.pairs: list[Pair] = list(permutations(dims, 2))
         self.regressors = nn.ModuleList(
             Regressor(dims[j], dims[i], hidden=hidden, generator=source) for j, i in self.pairs
         )
 
+    def leave_out(self, names: Sequence[str]) -> None:
+        """Compare the others only: from now on these heads are not wanted."""
+        self.left_out = frozenset(names)
+
     def forward(self, heads: Mapping[str, Tensor], labels: Any) -> Scalar:
         """The penalty of one batch."""
-        wrong = {name: head.shape[-1] for name, head in heads.items() if self.dims.get(name) != head.shape[-1]}
-        if wrong or len(heads) != len(self.dims):
+        wanted = {name: dim for name, dim in self.dims.items() if name not in self.left_out}
+        wrong = {name: head.shape[-1] for name, head in heads.items() if wanted.get(name) != head.shape[-1]}
+        if wrong or len(heads) != len(wanted):
             raise BatchError(
                 "adversarial: the heads are not those that the regressors were made for.\n"
-                f"  made for: {self.dims}\n  given:    { {name: head.shape[-1] for name, head in heads.items()} }"
+                f"  made for: {wanted}\n  given:    { {name: head.shape[-1] for name, head in heads.items()} }"
             )
         return self.weight * adversarial_similarity(heads, dict(zip(self.pairs, self.regressors, strict=True)))
 

@@ -32,12 +32,14 @@ class GradNorm(nn.Module):
 
     Chen, Badrinarayanan, Lee & Rabinovich, ICML 2018, eq. 2. We differ: the paper measures at the last shared layer's
     weights; it takes w itself as parameters and divides by their sum after every step; and L_i(0) is the first value
-    that is not 0, with sizes in place of negative losses.
+    that is not 0, with sizes in place of negative losses. A member that the ensemble leaves out counts in no mean, and
+    its v rests.
     """
 
     loss_weights: nn.Parameter
     factors: torch.Tensor
     first: torch.Tensor
+    resting: torch.Tensor
 
     def __init__(self, prior: Mapping[str, float] | None = None, *, alpha: float = 1.5) -> None:
         super().__init__()
@@ -45,6 +47,7 @@ class GradNorm(nn.Module):
         self.prior, self.alpha = checked_prior("GradNorm", prior), alpha
         self.latest: Members | None = None
         self.last: Members | None = None
+        self.names: tuple[str, ...] = ()
 
     def bind(self, names: Sequence[str]) -> None:
         """Begin with weights of 1."""
@@ -52,6 +55,8 @@ class GradNorm(nn.Module):
         shares = torch.tensor(prior_shares("GradNorm", self.prior, names))
         self.register_buffer("factors", shares * len(names), persistent=False)
         self.register_buffer("first", torch.zeros(len(names)))
+        self.register_buffer("resting", torch.zeros(len(names), dtype=torch.bool), persistent=False)
+        self.names = tuple(names)
         self.loss_weights = nn.Parameter(torch.zeros(len(names)))
 
     def forward(self, losses: Members) -> Scalar:
@@ -71,8 +76,13 @@ class GradNorm(nn.Module):
         progress = torch.where(self.first > 0, self.latest / self.first, 1)
         weights = self._weights()
         length = norms.to(weights) / self.factors
-        outer = grad_norm_pull(length, weights, progress, alpha=self.alpha)
-        return weights * (outer - (weights * outer).sum() / len(weights))  # through the softmax
+        kept, outer = ~self.resting, torch.zeros_like(weights)
+        outer[kept] = grad_norm_pull(length[kept], weights[kept], progress[kept], alpha=self.alpha)
+        return kept * weights * (outer - (weights * outer).sum() / len(weights))  # through the softmax
+
+    def leave_out(self, names: Sequence[str]) -> None:
+        """Count these members no more."""
+        self.resting.copy_(torch.tensor([name in names for name in self.names]))
 
     def multipliers(self) -> Members:
         """What each raw loss was last multiplied by."""

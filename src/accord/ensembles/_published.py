@@ -40,12 +40,14 @@ class PublishedWeights(nn.Module):
     negative, which the formula divides by: `guard=True` takes the mean of |l_j| over the steps in which l_j was not 0,
     and a member that was always 0 counts as it is. For positive losses both are the same. `guard=False` is the formula
     as published, infinite or NaN where l̄_j is 0. With the guard a negative loss keeps its direction, and as the
-    smallest one it draws the weight.
+    smallest one it draws the weight. The weight of a member that the ensemble leaves out stays where it is, as its loss
+    of 0 would draw all of it.
     """
 
     loss_weights: nn.Parameter
     means: torch.Tensor
     counts: torch.Tensor
+    resting: torch.Tensor
 
     def __init__(self, prior: Mapping[str, float] | None = None, *, eta: float = 10_000.0, guard: bool = True) -> None:
         super().__init__()
@@ -53,6 +55,7 @@ class PublishedWeights(nn.Module):
         check_flag("PublishedWeights", "guard", guard)
         self.prior, self.eta, self.guard = checked_prior("PublishedWeights", prior), eta, guard
         self.last: Members | None = None
+        self.names: tuple[str, ...] = ()
 
     def bind(self, names: Sequence[str]) -> None:
         """Start every weight at its share of the prior; refuse shares below the floor."""
@@ -69,6 +72,8 @@ class PublishedWeights(nn.Module):
         self.loss_weights = nn.Parameter(torch.tensor([max(0.0, share - floor) ** 0.5 for share in shares]))
         self.register_buffer("means", torch.zeros(len(names)))
         self.register_buffer("counts", torch.zeros(len(names)))
+        self.register_buffer("resting", torch.zeros(len(names), dtype=torch.bool), persistent=False)
+        self.names = tuple(names)
 
     def forward(self, losses: Members) -> Scalar:
         """The weighted sum of the normalised losses, with the penalty."""
@@ -77,7 +82,12 @@ class PublishedWeights(nn.Module):
         factors = self._factors()
         self.last = factors * self._weights()
         c = self.loss_weights.to(losses.dtype)
+        c = torch.where(self.resting, c.detach(), c)
         return published_total(factors.to(losses.dtype) * losses, c, eta=self.eta)
+
+    def leave_out(self, names: Sequence[str]) -> None:
+        """Let the weights of these members rest."""
+        self.resting.copy_(torch.tensor([name in names for name in self.names]))
 
     def multipliers(self) -> Members:
         """What each raw loss was last multiplied by: w_j · l̄ / l̄_j."""

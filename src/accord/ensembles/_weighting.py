@@ -63,3 +63,12 @@ class Guided(Weighting, Protocol):
     def pull(self, norms: Members) -> Members:
         """The gradient for `loss_weights`, from the length of each member's weighted gradient in this step."""
         ...
+
+
+@runtime_checkable
+class LeavesOut(Protocol):
+    """A part of an ensemble that must know which members are left out. Most need not: to them such a loss is 0."""
+
+    def leave_out(self, names: Sequence[str]) -> None:
+        """Who is left out from now on, all of them; called again when that changes."""
+        ...

@@ -13,6 +13,7 @@ from accord.evaluation._closed_set import ClosedSetSplit, closed_set_draws, clos
 from accord.evaluation._clustering import cluster_runs, cluster_scores, nmi
 from accord.evaluation._compare import paired_bootstrap, sign_flip, two_level_bootstrap
 from accord.evaluation._evaluate import evaluate, recall_curve
+from accord.evaluation._head_contributions import Agreement, HeadContributions, head_contributions
 from accord.evaluation._identification import (
     Draws,
     Identification,
@@ -48,10 +49,12 @@ from accord.evaluation._verification import Verification, pair_scores, verify_al
 __all__ = [
     "FEW_CLASSES",
     "METRICS",
+    "Agreement",
     "ClassDistances",
     "ClosedSetSplit",
     "Draws",
     "FoldPairs",
+    "HeadContributions",
     "Hubness",
     "Identification",
     "Matches",
@@ -87,6 +90,7 @@ __all__ = [
     "evaluate_index",
     "evaluate_lists",
     "expected_optimism",
+    "head_contributions",
     "holm",
     "hubness",
     "identify",

@@ -93,6 +93,17 @@ class Embedder(nn.Module):
         parts = [normalise(outputs[name]) * math.sqrt(weight / total) for name, weight in self.weights.items()]
         return normalise(torch.cat(parts, dim=1))
 
+    def parts(self, joined: Float[Tensor, "batch dim"]) -> dict[str, Tensor]:
+        """Each head's unit vectors, taken out of joined embeddings again; heads that count for nothing are left out.
+
+        What is equal to zero stays so: an image that the head maps to zero.
+        """
+        if joined.shape[1] != self.dim:
+            raise UsageError(f"Embedder: joined embeddings have {self.dim} numbers, not {joined.shape[1]}.")
+        pieces = torch.split(joined, list(self.dims.values()), dim=1)
+        named = zip(self.dims, pieces, strict=True)
+        return {name: normalise(piece) for name, piece in named if self.weights[name] > 0}
+
     def trunk_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters of the backbone and the pooling: names start with `backbone.` or `pool.`."""
         yield from self.backbone.parameters()

@@ -19,7 +19,7 @@ from accord.data import (
     RelationBatches,
     TrainingBatches,
 )
-from accord.ensembles import Ensemble
+from accord.ensembles import STUDENT, Ensemble, untaught
 from accord.errors import UnknownNameError, UsageError
 from accord.losses import CrossBatchMemory, Kind, Mined, ProxyStore
 from accord.models import (
@@ -48,11 +48,13 @@ from accord.recipes.diversity import (
 )
 from accord.recipes.ensembles import WEIGHT_RATES, build_balance, build_weighting, check_weighting
 from accord.recipes.relations import kind_of, related
+from accord.recipes.students import EPS, check_student, student_heads
+from accord.recipes.students import TRUNK as TRUNK
 from accord.runs import packaged_weights, read_weights
 from accord.training import Rates, parameter_groups
 from accord.types import Manifest, Preprocessing
 
-TRUNK = "trunk"
+SHARED = "shared"  # the one head that all losses see
 MANY_CLASSES = 1000  # to try a loss with before they are known: some refuse to do with two or three
 KMEANS_ROUNDS = 10  # where proxies outnumber the classes they start from, or are shared by them
 
@@ -69,6 +71,7 @@ def check_parts(config: RunConfig) -> None:
             related(built, loss.type, kind)
     if len(config.losses) > 1:
         check_weighting(config, member_names(config))
+    check_student(config, head_names(config))
 
 
 def build_trunk(config: RunConfig) -> nn.Module:
@@ -83,13 +86,18 @@ def build_trunk(config: RunConfig) -> nn.Module:
 
 
 def build_embedder(config: RunConfig) -> Embedder:
-    """Backbone, pooling and one head per loss; the heads drawn from the run's seed."""
+    """Backbone, pooling and one head per loss, or one for all; the heads drawn from the run's seed.
+
+    Where a student learns beside, there are its heads, too.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
         backbone = build_trunk(config)
         width = _width(backbone)
-        named = zip(member_names(config), config.losses, strict=True)
+        # a shared one is made as the first loss says: they were checked to agree
+        named = zip(head_names(config), config.losses, strict=False)
         heads = {name: _head(config, loss, width) for name, loss in named}
+        heads |= student_heads(config, width)  # last, so that the others are drawn as without a student
     embedder = Embedder(backbone, build_pool(config.model.pool), heads, preprocessing=preprocessing_of(config))
     if config.model.freeze_batch_norm:
         freeze_batch_norm(embedder.backbone)
@@ -112,7 +120,7 @@ def deployed(embedder: Embedder, config: RunConfig, shares: Mapping[str, float])
     masked heads, which are folded as they are now.
     """
     part = config.model.trunk_share
-    heads = folded_heads(dict(embedder.heads))
+    heads = folded_heads({name: embedder.heads[name] for name in shares})
     weights = {name: shares[name] * (1 - part) for name in heads}
     if part > 0:
         heads[TRUNK], weights[TRUNK] = TrunkHead(embedder.width), part
@@ -136,6 +144,11 @@ def member_names(config: RunConfig) -> list[str]:
         seen[name] += 1
         names.append(name if counts[name] == 1 else f"{name}_{seen[name]}")
     return names
+
+
+def head_names(config: RunConfig) -> list[str]:
+    """The heads that a run trains: one per loss, by its name, or the one that all losses share."""
+    return [SHARED] if config.model.heads == "shared" else member_names(config)
 
 
 def build_objective(config: RunConfig, *, classes: int, steps_per_epoch: int = 1) -> nn.Module:
@@ -168,6 +181,9 @@ def build_optimizer(config: RunConfig, embedder: Embedder, objective: nn.Module)
         rates=Rates(**rates),
         weight_decay=config.training.weight_decay,
     )
+    for group in groups:
+        if group["name"] == STUDENT:
+            group["eps"] = EPS
     return torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=True)
 
 
@@ -221,9 +237,12 @@ def warm_proxies(objective: nn.Module, outputs: dict[str, Tensor], labels: Tenso
 
     Random proxies far from every class pull the trunk apart before they have found their places.
     """
+    objective = untaught(objective)
     members: dict[str, Any] = dict(objective.members) if isinstance(objective, Ensemble) else {}
     if not members:
         members = {next(iter(outputs)): objective}
+    elif list(outputs) == [SHARED]:
+        outputs = dict.fromkeys(members, outputs[SHARED])
     moved = []
     for name in [name for name in members if name in outputs]:
         member, embeddings, own = seen_by(members[name], outputs[name], labels)

@@ -31,6 +31,8 @@ ENSEMBLES: dict[str, str] = {
     "adversarial": "`ensemble.diversity`: heads that regressors can't predict from each other",
     "partition": "`ensemble.labels`: each head learns random groups of the classes",
     "subset": "`ensemble.labels`: each head learns a random share of the classes",
+    "distil": "`ensemble.student`: a linear head taught the ensemble's neighbourhoods meanwhile, and used in its place",
+    "stress": "`ensemble.student`: the ensemble paper's network on top of the heads, taught their distances",
 }
 
 METRICS: dict[str, str] = {

@@ -62,12 +62,29 @@ class ModelConfig(Section):
     size: int | None = Field(None, ge=32, le=1024, description="input height and width in pixels")
     fit: Literal["crop", "pad", "stretch"] = Field("crop", description="how a picture that is not square is fitted")
     dim: Whole | None = Field(None, description="numbers per embedding, per head")
+    total_dim: Whole | None = Field(
+        None, description="numbers of all heads together, in place of `dim`, which the run keeps; the losses divide it"
+    )
     head: Literal["linear", "masked", "mlp"] = Field(
         "linear", description="masked: linear, behind a learned mask of the feature; mlp: with a hidden layer"
     )
     hidden: Whole = Field(512, description="width of the hidden layer of an mlp head")
+    heads: Literal["own", "shared"] = Field(
+        "own", description="own: a head for each loss; shared: one head, whose embedding all losses see"
+    )
     trunk_share: Fraction = Field(0.0, description="share of the pooled trunk feature in the embedding at test time")
     freeze_batch_norm: bool = Field(True, description="keep the pretrained batch-norm statistics")
+
+    @model_serializer(mode="wrap")
+    def _written(self, written: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Without `heads` where each loss has its own, and without `total_dim` where it is null, as before there was a
+        choice: such a configuration stays what it was, and its fingerprint with it."""
+        raw: dict[str, Any] = written(self)
+        if raw.get("total_dim") is None:
+            raw.pop("total_dim", None)
+        if raw.get("heads") == "own":
+            raw.pop("heads")
+        return raw
 
 
 class LossConfig(Section):
@@ -84,7 +101,7 @@ class LossConfig(Section):
 
 
 class EnsembleConfig(Section):
-    """How several losses share one trunk; without effect when there is one loss."""
+    """How several losses share one trunk; but for a student without effect when there is one loss."""
 
     weighting: Literal["fixed", "published", "uncertainty", "dynamic_average", "grad_norm", "random"] = Field(
         "fixed", description="how the losses are weighed; `accord ls ensembles` says what each does"
@@ -106,6 +123,33 @@ class EnsembleConfig(Section):
     labels_share: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         0.5, description="groups per class of a partition, or the share of the classes in a subset"
     )
+    idle: Literal["warn", "exclude", "stop"] = Field(
+        "warn", description="a loss that was exactly 0 for 100 steps: name it, leave it out of the ensemble, or stop"
+    )
+    broken: Literal["stop", "exclude"] = Field(
+        "stop", description="a loss that is not finite: stop after 10 such steps, or leave it out after 3"
+    )
+    student: Literal["none", "distil", "stress"] = Field(
+        "none",
+        description="what learns from the joined embedding meanwhile, and is used in its place: distil, a linear head; "
+        "stress, a network on top. Of a single loss, too",
+    )
+    student_weight: Positive | None = Field(None, description="distil: weight of its term; null: 5")
+    student_temperature: Positive | None = Field(None, description="distil: temperature of the cosines; null: 0.1")
+    student_dim: Whole | None = Field(None, description="stress: numbers of its embedding; null: twice model.dim")
+
+    @model_serializer(mode="wrap")
+    def _written(self, written: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Without the options of a student where there is none, and without those for losses that teach nothing where
+        they are the usual ones, as before there was a choice."""
+        raw: dict[str, Any] = written(self)
+        for key, usual in (("idle", "warn"), ("broken", "stop")):
+            if raw.get(key) == usual:
+                raw.pop(key)
+        if raw.get("student") == "none":
+            for key in ("student", "student_weight", "student_temperature", "student_dim"):
+                raw.pop(key, None)
+        return raw
 
 
 class RateConfig(Section):
@@ -182,11 +226,12 @@ class EvaluationConfig(Section):
 class CompressionConfig(Section):
     """How a run's one head was made from the heads of another run; written by `accord compress`, never given."""
 
-    method: str = Field(description="pca, fold, lda, student or distil")
+    method: str = Field(description="pca, fold, lda, student, distil or heads")
     scale: str = Field(description="what the heads were brought to: unit, length or distance")
     dim: Whole = Field(description="numbers per embedding")
     fit_weights: bool = Field(False, description="whether the heads' weights were fitted on held-out classes")
     seed: Seed = Field(0, description="seed of what was trained")
+    heads: dict[str, float] | None = Field(None, description="the heads it was made of, with shares, where not of all")
 
 
 class RunConfig(Section):

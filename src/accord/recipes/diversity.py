@@ -81,6 +81,11 @@ def refuse_idle_diversity(config: RunConfig) -> None:
                 raise UsageError(
                     f"ensemble.{key}: a single loss has one head, and nothing to differ from. Leave it out."
                 )
+    if config.model.heads == "shared" and ensemble.diversity != "none":
+        raise UsageError(
+            f"ensemble.diversity: {ensemble.diversity} compares heads, and with model.heads=shared there is one. "
+            "Leave one of them out."
+        )
     if ensemble.diversity == "none" and ensemble.diversity_weight is not None:
         raise UsageError(
             "ensemble.diversity_weight: there is no term to weigh. Choose one with ensemble.diversity, such as cka, "

@@ -1,8 +1,9 @@
 """Builds what a configuration says about several losses on one trunk: their weighting and their balance."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
-from torch import nn
+from torch import Tensor, nn
 
 from accord.ensembles import (
     AlignedMTL,
@@ -19,6 +20,7 @@ from accord.ensembles import (
     Rule,
     UncertaintyWeights,
     Weighting,
+    untaught,
 )
 from accord.errors import UsageError
 from accord.models import Embedder
@@ -68,9 +70,38 @@ def check_weighting(config: RunConfig, names: Sequence[str]) -> None:
 
 
 def attach_balance(embedder: Embedder, objective: nn.Module) -> None:
-    """Let the objective's balance, where it has one, hand the pooled feature to the heads."""
-    if isinstance(objective, Ensemble) and objective.balance is not None:
-        embedder.splitter = objective.balance.split
+    """Let the objective's balance, where it has one, hand the pooled feature to the heads; of one that all losses share
+    the ensemble hands out the embedding itself.
+
+    A student's head, and the feature as a head, get it as it is: what a student wants of the trunk is added to what is
+    made of the losses' gradients. It is no member that a rule could weigh against others: it has no loss of its own.
+    """
+    ensemble = untaught(objective)
+    if not isinstance(ensemble, Ensemble) or ensemble.balance is None:
+        return
+    if set(embedder.heads) == set(ensemble.names):
+        embedder.splitter = ensemble.balance.split
+    elif set(embedder.heads) > set(ensemble.names):
+        embedder.splitter = partial(_split, ensemble.balance)
+
+
+def _split(balance: GradientBalance, features: Tensor, names: Sequence[str]) -> Mapping[str, Tensor]:
+    own = balance.split(features, [name for name in names if name in balance.names])
+    return {name: own.get(name, features) for name in names}
+
+
+def refuse_unlike_losses(config: RunConfig) -> None:
+    """Refuse one head for a single loss, and losses that disagree on how long the embedding is that all of them see."""
+    if config.model.heads == "own":
+        return
+    if len(config.losses) == 1:
+        raise UsageError("model.heads: a single loss has no other to share its head with. Leave it out.")
+    if len({loss.unit for loss in config.losses}) > 1:
+        odd = next(place for place, loss in enumerate(config.losses) if loss.unit != config.losses[0].unit)
+        raise UsageError(
+            f"losses.{odd}.unit: with model.heads=shared all losses see one embedding, which is brought to unit length "
+            "or is not.\n  Give all of them the same `unit`."
+        )
 
 
 def refuse_idle_ensemble(config: RunConfig) -> None:
@@ -80,6 +111,9 @@ def refuse_idle_ensemble(config: RunConfig) -> None:
         for key in ("weighting", "balance", "prior", "normalise"):
             if getattr(ensemble, key) != getattr(usual, key):
                 raise UsageError(f"ensemble.{key}: a single loss has no other to share a trunk with. Leave it out.")
+        for key in ("idle", "broken"):
+            if getattr(ensemble, key) == "exclude":
+                raise UsageError(f"ensemble.{key}: without its single loss a run would learn nothing. Leave it out.")
     if ensemble.weighting != "fixed" and not ensemble.normalise:
         raise UsageError(
             f"ensemble.normalise: belongs to ensemble.weighting=fixed; '{ensemble.weighting}' sees to the losses' "

@@ -27,7 +27,9 @@ from accord.recipes.artifacts import fingerprint as model_fingerprint
 from accord.recipes.build import ask_before_imports, build_baseline
 from accord.recipes.clusters import affordable_seeds, fewer_seeds
 from accord.recipes.config import RunConfig
+from accord.recipes.contributions import tell_heads
 from accord.recipes.device import device_at_hand
+from accord.recipes.idle_members import excluded_notes
 from accord.recipes.intervals import class_intervals, few_classes, t_intervals
 from accord.recipes.ledger import Opening, open_test_set
 from accord.recipes.per_query import config_fingerprint, facts_of, save_per_query, test_set
@@ -76,6 +78,8 @@ def report_on(
     save_index(run, ExactIndex(everything), embedder)
     test, classes = _unseen(everything, manifest)
     clock.lap("embedding")
+    heads = tell_heads(run, embedder, everything, manifest, watch)
+    clock.lap("heads")
     seeds = affordable_seeds(test, config.evaluation.nmi_seeds)
     measured = judge_test(everything, manifest, config, nmi_seeds=seeds, neighbours=NEIGHBOURS)
     trained = shown(measured, config)
@@ -93,7 +97,8 @@ def report_on(
     curves = {"trained": curve(measured), "baseline": curve(frozen_measured), "chance": chance_curve(measured)}
     protocol = protocol_of(manifest, config, nmi_seeds=seeds)
     notes = [*_notes(trained, seeds, config, manifest), *opening.notes, *relation_notes(manifest)]
-    inputs = replace(inputs, recall=curves, raw_pixels=pixels, protocol=protocol, notes=notes)
+    notes += excluded_notes(run.read_log(), embedder.weights)
+    inputs = replace(inputs, recall=curves, raw_pixels=pixels, protocol=protocol, heads=heads, notes=notes)
     by_t = t_intervals(trained.per_query, trained.query_labels)
     report = {**make_report(inputs), "t_intervals": by_t, "test_set": opening.as_json()}
     _tell_threshold(report, run, embedder, everything, manifest, watch)

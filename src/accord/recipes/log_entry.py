@@ -3,17 +3,20 @@
 import math
 from collections.abc import Mapping
 
-from accord.ensembles import Ensemble
+from torch import nn
+
+from accord.ensembles import Ensemble, untaught
 from accord.types import Json, Step
 
 
-def step_entry(step: Step, objective: object) -> Json:
+def step_entry(step: Step, objective: nn.Module) -> Json:
     """One line of the log; steps are counted from 1, and what is not finite is null.
 
     Of an ensemble it has each loss's weight, `scales` where the losses are brought to one, and, where gradients are
     balanced, how long each loss's `gradients` were at the pooled feature and the cosine of each two.
     """
-    ensemble = objective if isinstance(objective, Ensemble) else None
+    bare = untaught(objective)
+    ensemble = bare if isinstance(bare, Ensemble) else None
     entry: Json = {
         "step": step.number + 1,
         "epoch": step.epoch,

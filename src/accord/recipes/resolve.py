@@ -13,8 +13,9 @@ from pydantic import BaseModel, ValidationError
 from accord.errors import UnknownNameError, UsageError
 from accord.recipes.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from accord.recipes.diversity import refuse_idle_diversity
-from accord.recipes.ensembles import refuse_idle_ensemble
+from accord.recipes.ensembles import refuse_idle_ensemble, refuse_unlike_losses
 from accord.recipes.named import RECIPES
+from accord.recipes.students import refuse_idle_student
 
 _WANTED = {
     "missing": "This must be given",
@@ -64,7 +65,8 @@ def resolve(
     """Merge recipe ← file ← options ← settings (`training.epochs=5`, `losses.0.weight=2`) and validate the result.
 
     `options` are the keys that have a word of their own on the command line; a setting may not name one of them again.
-    Where no recipe is named it is `accord`, or `relations` if `data.relations` is given.
+    Where no recipe is named it is `accord`, or `relations` if `data.relations` is given. What comes out says how many
+    numbers a head has, where `model.total_dim` says how many all have.
     """
     file = {key: value for key, value in (file or {}).items() if value is not None}  # an empty section changes nothing
     settings = list(settings)
@@ -81,7 +83,7 @@ def resolve(
         raise UsageError("--set recipe: a recipe is what the rest is laid over. Choose it with --recipe.")
     if merged.get("compression") is not None:
         raise UsageError("compression: a run is compressed after it was trained: accord compress RUN. Leave it out.")
-    return validate(merged)
+    return divided(validate(merged))
 
 
 def _usual(file: Mapping[str, Any], options: Mapping[str, Mapping[str, Any]], settings: list[str]) -> str:
@@ -101,13 +103,21 @@ def validate(raw: Mapping[str, Any]) -> RunConfig:
     return config
 
 
+def divided(config: RunConfig) -> RunConfig:
+    """The configuration with `model.dim` in place of `model.total_dim`, which the heads divide among them."""
+    total = config.model.total_dim
+    return config if total is None else changed(config, model={"dim": total // _heads(config), "total_dim": None})
+
+
 def filled(raw: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration that was saved, with the usual value of options that are younger than it.
 
-    One that does not fit any more is left as it is.
+    How it was compressed stays as it is written. One that does not fit any more is left as it is.
     """
+    how = {key: raw[key] for key in ("compression",) if raw.get(key) is not None}
     try:
-        return validate(raw).model_dump(mode="json")
+        rest = {key: value for key, value in raw.items() if key not in how}
+        return {**validate(rest).model_dump(mode="json"), **how}
     except UsageError:
         return dict(raw)
 
@@ -117,8 +127,11 @@ def _refuse_idle(config: RunConfig) -> None:
     alone = len(config.losses) == 1
     if alone and config.losses[0].weight != 1:
         raise UsageError("losses.0.weight: a single loss has nothing to be weighed against. Leave it out.")
+    refuse_unlike_losses(config)
     refuse_idle_ensemble(config)
     refuse_idle_diversity(config)
+    refuse_idle_student(config)
+    _refuse_remainder(config)
     if config.model.head != "mlp" and config.model.hidden != ModelConfig().hidden:
         raise UsageError(
             f"model.hidden: a {config.model.head} head has no hidden layer. Add model.head=mlp, or leave it out."
@@ -136,6 +149,28 @@ def _refuse_idle(config: RunConfig) -> None:
     if config.data.fold is not None and config.data.validation != DataConfig().validation:
         raise UsageError(
             "data.validation: a fold is held out (data.fold), so the share has no effect. Give one of them."
+        )
+
+
+def _heads(config: RunConfig) -> int:
+    return 1 if config.model.heads == "shared" else len(config.losses)
+
+
+def _refuse_remainder(config: RunConfig) -> None:
+    """Refuse a number of dimensions that the heads can't divide equally, or that is given twice."""
+    total, heads = config.model.total_dim, _heads(config)
+    if total is None:
+        return
+    if config.model.dim is not None:
+        raise UsageError(
+            f"model.total_dim: model.dim={config.model.dim} says how long each of {heads} embeddings is, too. "
+            "Give one of them."
+        )
+    if total % heads:
+        each = total // heads
+        fit = [f"{heads * dim} are {dim} each" for dim in (each, each + 1) if dim]
+        raise UsageError(
+            f"model.total_dim: {total} numbers can't be divided equally among {heads} heads; {', '.join(fit)}."
         )
 
 

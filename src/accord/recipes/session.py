@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from accord.data import BatchPlan, HardClassBatches, ImageTable, TrainingBatches, fingerprint
-from accord.ensembles import Ensemble, test_weights
+from accord.ensembles import Ensemble, test_weights, untaught
 from accord.evaluation import evaluate
 from accord.models import Embedder, embed
 from accord.recipes.artifacts import EMBED_BATCH, embed_items
@@ -19,14 +19,17 @@ from accord.recipes.build import (
     build_objective,
     build_optimizer,
     deployed,
+    head_names,
     preprocessing_of,
     warm_proxies,
 )
 from accord.recipes.config import RunConfig
 from accord.recipes.device import pick_device
 from accord.recipes.ensembles import attach_balance
+from accord.recipes.idle_members import IdleMembers
 from accord.recipes.proxy_log import PREFIX, ProxyLog
 from accord.recipes.relations import TRIPLET_ACCURACY, accuracy_on
+from accord.recipes.students import as_student, with_student
 from accord.recipes.watch import Watch
 from accord.runs import RunFolder
 from accord.training import collapse, restore, spread, training_state
@@ -50,6 +53,7 @@ class Session:
     plan: BatchPlan
     images: TrainingBatches
     proxies: ProxyLog
+    idle: IdleMembers
     best: dict[str, float] = field(default_factory=dict)
     warned: bool = False
     seconds_before: float = 0.0
@@ -79,6 +83,7 @@ class Session:
         extra: Json = {
             "best": self.best,
             "seconds": self.seconds,
+            "idle": self.idle.state(self.objective),
             "data": fingerprint(self.manifest),
             "config": self.config.model_dump(mode="json"),
         }
@@ -90,6 +95,8 @@ class Session:
     def restore(self, tensors: Mapping[str, Tensor], facts: Json) -> int:
         """Go back to a saved state; return the next step."""
         self.best, self.seconds_before = dict(facts["extra"]["best"]), float(facts["extra"].get("seconds", 0.0))
+        # first, as an ensemble that leaves out members has one tensor more
+        self.idle.restore(facts["extra"].get("idle", {}), self.objective)
         self.proxies.restore(tensors)
         mined = {name: tensor for name, tensor in tensors.items() if name.startswith(MINED)}
         if isinstance(self.plan, HardClassBatches):
@@ -98,12 +105,14 @@ class Session:
         return restore(self.embedder, self.objective, self.optimizer, rest, facts)
 
     def deployed(self) -> Embedder:
-        """The Embedder as it would be used now, with the head weights that the objective has now."""
-        if isinstance(self.objective, Ensemble):
-            shares = {name: float(share) for name, share in test_weights(self.objective).items()}
+        """The Embedder as it would be used now, with the head weights that the objective has now; the student's, where
+        one learns beside."""
+        objective = untaught(self.objective)
+        if isinstance(objective, Ensemble) and self.config.model.heads == "own":
+            shares = {name: float(share) for name, share in test_weights(objective).items()}
         else:
-            shares = dict.fromkeys(self.embedder.heads, 1.0)
-        return deployed(self.embedder, self.config, shares)
+            shares = dict.fromkeys(head_names(self.config), 1.0)
+        return as_student(deployed(self.embedder, self.config, shares), self.embedder, self.objective)
 
     def validate(self, watch: Watch) -> dict[str, float] | None:
         """R@1 and MAP@R on the held-out training classes, None when they can't tell; warns of a collapse.
@@ -136,11 +145,13 @@ def open_session(config: RunConfig, manifest: Manifest) -> Session:
     table = ImageTable(train, preprocessing_of(config), oversize=OVERSIZE)
     embedder = build_embedder(config).to(device)
     plan, images = build_batches(config, table)
-    objective = build_objective(config, classes=len(train.classes), steps_per_epoch=len(plan)).to(device)
+    objective = build_objective(config, classes=len(train.classes), steps_per_epoch=len(plan))
+    objective = with_student(objective, config, embedder).to(device)
     attach_balance(embedder, objective)
     optimizer = build_optimizer(config, embedder, objective)
-    watched = ProxyLog(objective, every=len(plan))
-    return Session(config, manifest, device, embedder, objective, optimizer, table, plan, images, watched)
+    watched = ProxyLog(untaught(objective), every=len(plan))
+    idle = IdleMembers(config.ensemble.idle, config.ensemble.broken)
+    return Session(config, manifest, device, embedder, objective, optimizer, table, plan, images, watched, idle)
 
 
 def seconds_per_step(session: Session) -> float:
@@ -174,7 +185,8 @@ def warm_up(session: Session) -> None:
     session.embedder.eval()
     outputs: dict[str, list[Tensor]] = {}
     for batch in session.table.batches(128):
-        for name, output in session.embedder.outputs(batch.inputs.to(session.device)).items():
-            outputs.setdefault(name, []).append(output)
+        found = session.embedder.outputs(batch.inputs.to(session.device))
+        for name in head_names(session.config):
+            outputs.setdefault(name, []).append(found[name])
     joined = {name: torch.cat(parts) for name, parts in outputs.items()}
     warm_proxies(session.objective, joined, session.table.labels.to(session.device))

@@ -7,9 +7,11 @@ import torch
 
 from accord.data import fingerprint, shorter_sides
 from accord.errors import ArtifactError, UsageError
+from accord.models import Embedder
 from accord.recipes.artifacts import (
     BEST,
     CONFIG,
+    embed_items,
     load_config,
     load_data,
     load_embedder,
@@ -19,13 +21,14 @@ from accord.recipes.artifacts import (
 from accord.recipes.build import ask_before_imports, check_parts, preprocessing_of
 from accord.recipes.choose import Choice, choose_epochs, choose_shapes, smaller_size
 from accord.recipes.config import RunConfig
+from accord.recipes.contributions import tell_heads
 from accord.recipes.evaluate import report_on
-from accord.recipes.idle_members import IdleMembers
+from accord.recipes.idle_members import excluded_entry
 from accord.recipes.interrupt import StoppedError, stop_flag
 from accord.recipes.log_entry import step_entry
 from accord.recipes.per_query import TUNING
 from accord.recipes.proxy_log import warnings_of
-from accord.recipes.resolve import changed, dump, filled, flat
+from accord.recipes.resolve import changed, divided, dump, filled, flat
 from accord.recipes.run_evaluation import check_asking
 from accord.recipes.session import Session, can_be_judged, open_session, seconds_per_step, warm_up
 from accord.recipes.source import open_source
@@ -54,6 +57,7 @@ def train_run(
     watch = watch or Silence()
     begin = time.perf_counter()
     RunFolder.check_free(out, overwrite=overwrite)
+    config = divided(config)
     check_parts(config)
     if config.model.weights is not None:  # they are read again for the baseline, perhaps from another folder
         config = changed(config, model={"weights": str(Path(config.model.weights).expanduser().absolute())})
@@ -170,13 +174,11 @@ def _teach(run: RunFolder, session: Session, *, first: int, watch: Watch) -> Non
             device=session.device,
             precision=config.precision,
         )
-        idle = IdleMembers()
         clock = _Clock(first, steps, config.classes_per_batch * config.per_class)  # type: ignore[operator]
         for step in steps_done:
             done = step.number + 1
             run.append_log(step_entry(step, session.objective))
-            for warning in idle.look(step):
-                watch.warn(warning)
+            _look_at_members(run, session, step, watch)
             watch.progress("training", done, steps, clock.facts(step))
             if done % len(session.plan) == 0 or done == steps:
                 _look_at_proxies(run, session, step=done, watch=watch)
@@ -191,6 +193,15 @@ def _teach(run: RunFolder, session: Session, *, first: int, watch: Watch) -> Non
                     f"  Go on with: accord train --resume {run.path}",
                     number=flag.number,
                 )
+
+
+def _look_at_members(run: RunFolder, session: Session, step: Step, watch: Watch) -> None:
+    """Say which losses teach nothing, and log those that are left out from now on."""
+    found = session.idle.look(step, session.objective)
+    for warning in found.warnings:
+        watch.warn(warning)
+    if found.excluded:
+        run.append_log(excluded_entry(step, found.excluded))
 
 
 def _look_at_proxies(run: RunFolder, session: Session, *, step: int, watch: Watch) -> None:
@@ -229,8 +240,16 @@ def _finish(run: RunFolder, session: Session, watch: Watch) -> Json:
     save_embedder(run, embedder)
     write_validation(run, session.config, session.best)
     if not session.config.evaluation.test:
+        _tell_heads(run, embedder, session, watch)
         return end_untested(run, training_seconds=seconds)
     return report_on(run, embedder, session.config, session.manifest, watch=watch, training_seconds=seconds)
+
+
+def _tell_heads(run: RunFolder, embedder: Embedder, session: Session, watch: Watch) -> None:
+    """What each head contributes, for a run whose report is not made yet; costs a pass over the validation images."""
+    part = session.manifest.only("validation")
+    if len(embedder.heads) > 1 and len(part):
+        tell_heads(run, embedder, embed_items(embedder, part, device=session.device), part, watch)
 
 
 class _Clock:

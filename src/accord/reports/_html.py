@@ -11,6 +11,7 @@ from accord.errors import ArtifactError
 from accord.reports._cards import cards, hint, lede, sentence
 from accord.reports._escape import escape
 from accord.reports._facts import facts, when
+from accord.reports._heads import heads_section
 from accord.reports._inputs import Thumbnails
 from accord.reports._report import SCHEMA_VERSION
 from accord.reports._sprite import Sprite, make_sprite, wanted_items
@@ -20,6 +21,7 @@ _SCRIPTS = ("core.js", "charts.js", "training.js", "map.js", "lists.js")
 _SECTIONS = {
     "recall": "Recall",
     "training": "Training",
+    "heads": "Heads",
     "map": "Map",
     "queries": "Queries",
     "confused": "Confusions",
@@ -42,7 +44,7 @@ def render_html(report: Json, thumbnails: Thumbnails | None = None) -> str:
             f"{SCHEMA_VERSION}.\n  Evaluate the run again to write a new report."
         )
     sprite = make_sprite(thumbnails, wanted_items(report)) if thumbnails else None
-    script = _script()
+    script, heads = _script(), heads_section(report)
     return Template(page_file("page.html")).substitute(
         title=escape(report["title"]),
         run=escape(report["run"]),
@@ -51,12 +53,13 @@ def render_html(report: Json, thumbnails: Thumbnails | None = None) -> str:
         created_words=escape(when(report["created"])),
         script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         css=page_file("page.css") + _sprite_rule(sprite),
-        nav="".join(f'<a href="#{key}">{name}</a>' for key, name in _SECTIONS.items()),
+        nav="".join(f'<a href="#{key}">{name}</a>' for key, name in _SECTIONS.items() if key != "heads" or heads),
         notes=_notes(report),
         sentence=sentence(report),
         lede=lede(report),
         cards=cards(report),
         hint=hint(report),
+        heads=heads,
         facts=facts(report),
         data=_data(report, sprite),
         js=script,

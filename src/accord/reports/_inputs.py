@@ -23,6 +23,7 @@ class ReportInputs:
     paths: item id → file name, as shown to people.
     recall: `{"trained": {k: recall@k}, "baseline": {…}}` for the curve; the evaluations' own recall@k where not given.
     raw_pixels: the same images judged by their pixels alone.
+    heads: what each head contributes on the validation classes, as `heads.json` in the run folder says it.
     protocol: how the engine was asked: `{"queries", "score", "exclude", "re_ranking", "knn", "nmi_seeds", …}`.
     history: the rows of `log.jsonl`, in order: `{"step", "epoch", "loss", "terms", "weights", "rates", "seconds"}` and
         `{"validation": {"step", "recall@1", "map@r"}}`.
@@ -43,6 +44,7 @@ class ReportInputs:
     baseline: Evaluation | None = None
     raw_pixels: Evaluation | None = None
     protocol: Json = field(default_factory=dict)
+    heads: Json = field(default_factory=dict)
     paths: Mapping[int, str] = field(default_factory=dict)
     recall: Mapping[str, Mapping[int, Number]] = field(default_factory=dict)
     history: Sequence[Json] = ()

@@ -44,6 +44,7 @@ def make_report(inputs: ReportInputs) -> Json:
         "per_class": per_class_facts(inputs.trained, inputs.class_names),
         "protocol": inputs.protocol,
         "recall_curve": _tables.recall_curve(inputs),
+        "heads": inputs.heads,
         "history": history(inputs.history),
         "map": _map(inputs),
         "queries": _tables.queries(inputs),

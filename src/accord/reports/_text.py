@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from accord.data import printable
 from accord.types import Json
 
 HEADLINE_METRICS = {
@@ -22,6 +23,7 @@ OTHER_METRICS = {
     "triplet_accuracy": "Triplet accuracy",
     "without_duplicates_recall@1": "Recall@1 without copies",
 }
+HEADS_METRICS = ("recall@1", "map@r")  # what is told of single heads
 AT_K = {"recall": "Recall", "precision": "Precision", "map": "MAP", "ndcg": "nDCG"}
 
 
@@ -75,12 +77,40 @@ def render_text(report: Json) -> str:
         extra = ["" if values.get(key) is None else percent(values[key]) for values in beside.values()]
         compared = (_interval(report, key), percent(before), points(value, before))
         rows.append((metric_name(key), percent(value), *compared, *extra))
+    lines += _padded(rows)
+    lines += _heads(report)
+    lines += [f"! {note}" for note in report["notes"]]
+    return "\n".join(lines) + "\n"
+
+
+def _padded(rows: list[tuple[str, ...]]) -> list[str]:
+    """A table's rows as lines: names to the left, figures to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
     for first, *rest in rows:
         cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))]
         lines.append("  ".join(cells).rstrip())
-    lines += [f"! {note}" for note in report["notes"]]
-    return "\n".join(lines) + "\n"
+    return lines
+
+
+def _heads(report: Json) -> list[str]:
+    """What each head contributes: a line above, then one per head; none where it was not measured."""
+    told = report.get("heads") or {}
+    if not told.get("heads"):
+        return []
+    names = [metric_name(key) for key in HEADS_METRICS]
+    rows = [("", "share", *(f"{name} alone" for name in names), *(f"{name} lost without" for name in names))]
+    rows.append(("all heads", "100.0", *(percent(told["metrics"][key]) for key in HEADS_METRICS), "", ""))
+    for head in told["heads"]:
+        alone = (percent(head["alone"][key]) for key in HEADS_METRICS)
+        lost = (points(head["lost"][key], 0.0) for key in HEADS_METRICS)
+        rows.append((printable(head["name"]), percent(head["share"]), *alone, *lost))
+    return ["", f"What each head contributes, on {heads_counted(told)} held out for validation:", *_padded(rows)]
+
+
+def heads_counted(told: Json) -> str:
+    """What the heads were measured on, in words."""
+    return f"{told['images']:,} images of {told['classes']:,} classes"
 
 
 def _measured(report: Json) -> dict[str, float]:

@@ -10,18 +10,23 @@ from accord.checks import check_range
 from accord.errors import UsageError
 
 LOSS_WEIGHTS = "loss_weights"  # the group of learned weights, and what their names have in them
+STUDENT = "student"  # the part of an objective that learns from the embeddings and teaches them nothing; its group
 DIVERSITY = "diversity"  # the part of an objective that compares heads, and learns as they do
 Found = tuple[str, str, nn.Parameter]  # group, name shown to people, parameter
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Learning rates before any schedule: `trunk` is backbone and pooling, `weights` are learned loss weights."""
+    """Learning rates before any schedule: `trunk` is backbone and pooling, `weights` are learned loss weights.
+
+    `student` is a network that learns from the embeddings beside them.
+    """
 
     trunk: float = 1e-4
     heads: float = 1e-3
     proxies: float = 1e-2
     weights: float = 1e-3
+    student: float = 1e-3
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -34,13 +39,14 @@ def parameter_groups(
     """Groups for a torch optimiser: every parameter that learns, of the model and of the objective, exactly once.
 
     The model's names decide: `backbone.` and `pool.` are the trunk, `heads.` the heads. Of the objective, names with
-    `loss_weights` in them are loss weights, what learns in its `diversity` goes with the heads, all others are proxies.
+    `loss_weights` in them are loss weights, what learns in its `diversity` goes with the heads, its `student.` is a
+    student, all others are proxies.
     Norms, biases and everything of the objective are not decayed. Each group has a "name" and an "initial_lr"; empty
     groups are left out. Raises UsageError naming a parameter that belongs nowhere or twice, and when nothing learns.
     """
     check_range("parameter_groups", "weight_decay", weight_decay, low=0.0)
     groups = _collect([*_of_model(model), *_of_objective(objective)])
-    rate = {"trunk": rates.trunk, "heads": rates.heads, "proxies": rates.proxies, LOSS_WEIGHTS: rates.weights}
+    rate = {key: value for key, value in asdict(rates).items() if key != "weights"} | {LOSS_WEIGHTS: rates.weights}
     return [
         {
             "name": name,
@@ -91,8 +97,17 @@ def _of_model(model: nn.Module) -> Iterator[Found]:
 def _of_objective(objective: nn.Module | Callable[..., Any]) -> Iterator[Found]:
     if isinstance(objective, nn.Module):
         for _, name, parameter in _learning(objective):
-            group = "heads_no_decay" if DIVERSITY in name.split(".") else "proxies"
-            yield (LOSS_WEIGHTS if LOSS_WEIGHTS in name else group), f"objective.{name}", parameter
+            yield _of_part(name), f"objective.{name}", parameter
+
+
+def _of_part(name: str) -> str:
+    """The group of something that learns in an objective."""
+    path = name.split(".")
+    if path[0] == STUDENT:
+        return STUDENT
+    if LOSS_WEIGHTS in name:
+        return LOSS_WEIGHTS
+    return "heads_no_decay" if DIVERSITY in path else "proxies"
 
 
 def _learning(root: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Parameter]]:

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from accord.checks import check_count, check_range, describe
 from accord.errors import BatchError, NumericError, UsageError
-from accord.training._groups import LOSS_WEIGHTS
+from accord.training._groups import LOSS_WEIGHTS, STUDENT
 from accord.training._nonfinite import Buffers, Patience, diagnose
 from accord.training._precision import Arithmetic, gradient_norm
 from accord.types import Batch, Relations, Step
@@ -45,9 +45,9 @@ def train(
     with `skipped`; `patience_nonfinite` in a row raise NumericError naming the items. A batch with fewer than two
     classes raises BatchError, or is skipped with `on_empty="skip"`; so does one without a gradient in which no class
     has two items, which `on_empty="skip"` lets pass. An optimiser that lacks a parameter of the
-    objective is refused, for it would never learn. The gradient of a group called "loss_weights" is neither measured
-    nor cut down by `clip_norm`. The model is put into training mode whenever it is not: the
-    caller may have evaluated in between. Modules in evaluation mode below a model in training mode stay so.
+    objective is refused, for it would never learn. The gradients of groups called "loss_weights" and "student" are
+    neither measured nor cut down by `clip_norm`. The model is put into training mode whenever it is not: the caller may
+    have evaluated in between. Modules in evaluation mode below a model in training mode stay so.
     """
     check_count("train", "steps", steps, low=0)
     check_count("train", "first", first, low=0)
@@ -88,10 +88,11 @@ class _Loop:
         self.device, self.patience, self.clip_norm = arithmetic.device, patience, clip_norm
         self.modules = [part for part in (model, objective) if isinstance(part, nn.Module)]
         self.skip_empty = skip_empty
-        # weights of losses are no part of the length that is cut down: the penalty that some carry would cut the rest
-        groups = optimizer.param_groups
-        self.parameters = [own for group in groups if group.get("name") != LOSS_WEIGHTS for own in group["params"]]
-        self.loss_weights = [own for group in groups if group.get("name") == LOSS_WEIGHTS for own in group["params"]]
+        # weights of losses are no part of the length that is cut down: the penalty that some carry would cut the rest;
+        # nor is a student, which must not change how its teacher learns
+        groups = [(group.get("name") in (LOSS_WEIGHTS, STUDENT), group["params"]) for group in optimizer.param_groups]
+        self.parameters = [own for apart, parameters in groups if not apart for own in parameters]
+        self.apart = [own for apart, parameters in groups if apart for own in parameters]
         self.buffers = Buffers(*self.modules)
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
@@ -130,8 +131,8 @@ class _Loop:
             self.arithmetic.backward(loss)
             norm = gradient_norm(self.parameters, clip_norm=self.clip_norm)
             sound = loss.detach().isfinite() & norm.isfinite()
-            if self.loss_weights:
-                sound = sound & gradient_norm(self.loss_weights, clip_norm=None).isfinite()
+            if self.apart:
+                sound = sound & gradient_norm(self.apart, clip_norm=None).isfinite()
             finite, moves = torch.stack([sound, norm != 0]).tolist()
             if not moves and not self.skip_empty:
                 _check_pairs(batch, number, self.objective)
