@@ -55,11 +55,13 @@ def test_is_the_plain_loop_written_out(build: Any, batches: Any) -> None:
     run(ours, batches, clip_norm=0.1)
     torch.manual_seed(5)
     plain.model.train()
+    # a norm adds its parts up in their order, which is the optimiser's
+    groups = [group for group in plain.optimizer.param_groups if group["name"] != "loss_weights"]
     for number in range(4):
         batch = batches(number)
         plain.optimizer.zero_grad()
         plain.objective(plain.model.outputs(batch.inputs), batch.labels).backward()
-        torch.nn.utils.clip_grad_norm_([*plain.model.parameters(), plain.objective.proxies], 0.1)
+        torch.nn.utils.clip_grad_norm_([own for group in groups for own in group["params"]], 0.1)
         plain.optimizer.step()
     assert same(ours.everything(), plain.everything())
 
@@ -74,6 +76,23 @@ def test_weights_of_losses_neither_cut_the_rest_down_nor_are_cut(build: Any, bat
 
     torch.testing.assert_close(steps(0.0)[0].gradient_norm, steps(1e6)[0].gradient_norm)
     assert steps(math.nan)[0].skipped
+
+
+def test_a_student_neither_cuts_its_teacher_down_nor_is_cut(build: Any, batches: Any) -> None:
+    def trained(slope: float) -> tuple[Step, dict[str, Tensor], Tensor]:
+        parts, student = build(), nn.Parameter(torch.ones(3))
+        plain = parts.objective.forward
+        parts.objective.register_parameter("student", student)
+        parts.objective.forward = lambda *given: plain(*given) + slope * student.square().sum()
+        parts.optimizer.add_param_group({"params": [student], "name": "student", "lr": 0.1})
+        (step,) = run(parts, batches, steps=1, clip_norm=0.1)
+        return step, parts.model.state_dict(), student.grad
+
+    (little, alone, _), (much, beside, gradient) = trained(0.0), trained(1e6)
+    assert torch.equal(little.gradient_norm, much.gradient_norm)
+    assert same(alone, beside)
+    assert gradient.tolist() == [2e6] * 3
+    assert trained(math.nan)[0].skipped
 
 
 def test_a_gradient_of_the_weights_that_is_not_finite_is_skipped(build: Any, batches: Any) -> None:
