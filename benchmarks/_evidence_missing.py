@@ -8,11 +8,12 @@ import yaml
 from _evidence_records import Evidence, Key, named, refuse_changes, wanted
 
 from accord.errors import UsageError
-from accord.recipes.config import RunConfig
 from accord.recipes.resolve import read_config
 from accord.recipes.study_config import StudyConfig, make_study, read_study
-from accord.recipes.study_plan import Plan
+from accord.recipes.study_plan import Job, Plan
 from accord.types import Json
+
+ANEW = ("arms", "grid", "compress", "ablate", "against", "data", "seeds")  # what a part says in its own way
 
 
 def missing(study: StudyConfig, evidence: Evidence | None) -> list[Key]:
@@ -23,7 +24,7 @@ def missing(study: StudyConfig, evidence: Evidence | None) -> list[Key]:
     for key in keys:
         recorded, tuned = (evidence.runs.get(key) or {}).get("config"), _tuned(study, evidence, key)
         if recorded is not None and tuned is not None:
-            refuse_changes(key, recorded, _config(plan, key, tuned).model_dump(mode="json"))
+            refuse_changes(key, recorded, _planned(plan, key, tuned))
     return [key for key in keys if key not in evidence.runs]
 
 
@@ -31,22 +32,26 @@ def _tuned(study: StudyConfig, evidence: Evidence | None, key: Key) -> Json | No
     """The settings that an arm's tuning found, empty without any to do; None if it has not ended or found nothing."""
     if study.tune is None:
         return {}
-    row = evidence.tunings.get(key[:2]) if evidence else None
+    row = evidence.tunings.get((key[0], Plan(study).source(key[1]))) if evidence else None
     return row["settings"] if row and row["complete"] and row["best"] is not None else None
 
 
-def _config(plan: Plan, key: Key, tuned: Mapping[str, Any]) -> RunConfig:
+def _planned(plan: Plan, key: Key, tuned: Mapping[str, Any]) -> Json:
+    """What a run is started with, as a study keeps it."""
     data, arm, seed, fold = key
-    return plan.final(data, arm, seed, None if fold < 0 else fold, tuned)
+    config = plan.final(data, plan.source(arm), seed, None if fold < 0 else fold, tuned)
+    return Job("", data, arm, seed, config, compress=plan.compressed.get(arm)).planned
 
 
 def rest_of(path: Path, evidence: Evidence | None) -> list[Json]:
     """Studies that ask for the runs without a record and for no others, each a mapping for a study file.
 
+    What is made of another arm's run needs that run, which records don't keep: it is trained again, beside.
     Arms that lack the same seeds of the same data share a study; tuned ones take what was found for their settings,
     and are not tuned again. Arms whose tuning did not end are tuned anew.
     """
     study = read_study(path)
+    plan = Plan(study)
     groups: dict[tuple[str, tuple[int, ...], bool], list[str]] = {}
     keys = missing(study, evidence)
     for data, arm in dict.fromkeys(key[:2] for key in keys):
@@ -55,7 +60,11 @@ def rest_of(path: Path, evidence: Evidence | None) -> list[Json]:
         groups.setdefault((data, seeds, _tuned(study, evidence, lacks[0]) is not None), []).append(arm)
     found = []
     for (data, seeds, tuned), arms in groups.items():
-        raw = _part(path, study, data, seeds, {arm: _settings(study, evidence, data, arm) for arm in arms}, tuned=tuned)
+        trained = dict.fromkeys(plan.source(arm) for arm in arms)
+        settings = {arm: _settings(study, evidence, data, arm) for arm in trained}
+        raw = _part(path, study, data, seeds, settings, tuned=tuned)
+        if made := {arm: plan.compressed[arm].model_dump(mode="json") for arm in arms if arm in plan.compressed}:
+            raw["compress"] = made
         check_part(make_study(raw), study, [key for key in keys if key[0] == data and key[1] in arms], evidence)
         found.append(raw)
     return found
@@ -69,7 +78,7 @@ def _part(
     path: Path, study: StudyConfig, data: str, seeds: Sequence[int], arms: Mapping[str, Json], *, tuned: bool
 ) -> Json:
     """The study file with other arms, one data set and some of the seeds."""
-    raw = {key: value for key, value in read_config(path).items() if key not in ("arms", "grid", "data", "seeds")}
+    raw = {key: value for key, value in read_config(path).items() if key not in ANEW}
     (entry,) = [entry for entry in study.data if entry.name == data]
     tune = raw.pop("tune", None)
     if tune and not tuned:
@@ -81,15 +90,16 @@ def _part(
 
 def check_part(part: StudyConfig, study: StudyConfig, lacks: Sequence[Key], evidence: Evidence | None) -> None:
     """Refuse a study that would run anything but what is missing, or with other settings."""
-    if stray := sorted(set(wanted(part)) ^ set(lacks)):
+    plan, rest = Plan(study), Plan(part)
+    again = {(key[0], plan.source(key[1]), *key[2:]) for key in lacks}
+    if stray := sorted(set(wanted(part)) ^ {*lacks, *again}):
         raise UsageError(
             f"The missing runs can't be a study of their own, because of {named(stray[0])}.\n"
             "  With every_fold a seed is trained on all folds. Let the whole study go on in its own folder."
         )
-    plan, rest = Plan(study), Plan(part)
     for key in lacks:
         tuned = _tuned(study, evidence, key)
-        if tuned is not None and _config(rest, key, {}) != _config(plan, key, tuned):
+        if tuned is not None and _planned(rest, key, {}) != _planned(plan, key, tuned):
             raise UsageError(f"{named(key)} would not be trained with the settings of the study.")
 
 

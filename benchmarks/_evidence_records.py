@@ -21,7 +21,6 @@ from accord.recipes.resolve import filled
 from accord.recipes.study_config import StudyConfig, make_study
 from accord.recipes.study_folder import PLANNED, STUDY, changes, is_study, read_folder
 from accord.recipes.study_plan import Plan
-from accord.recipes.study_results import NOTHING_FOUND
 from accord.recipes.study_schedule import FAILED, FINISHED, Outcome, Schedule
 from accord.runs import RunFolder
 from accord.types import Json
@@ -55,17 +54,23 @@ def gather(root: Path) -> Evidence:
     galleries: dict[str, Json] = {}
     runs: dict[Key, Json] = {}
     for data, arm in schedule.pairs():
-        best = schedule.best(data, arm, outcomes) if study.tune else None
-        settings = {**schedule.plan.arms[arm], **(best.settings if best else {})}
-        blocked = best is None and study.tune is not None and schedule.is_tuned(data, arm, outcomes)
-        for name, seed, fold in schedule.final_names(data, arm):
+        best = schedule.best(data, arm, outcomes) if study.tune and arm in schedule.plan.arms else None
+        settings = {**_said(schedule.plan, arm), **(best.settings if best else {})}
+        for place, (name, seed, fold) in enumerate(schedule.final_names(data, arm)):
             about = {"data": data, "arm": arm, "seed": seed, "fold": fold}
-            found = Outcome(FAILED, message=NOTHING_FOUND) if blocked else outcomes[name]
+            blocked = schedule.blocked(data, arm, place, outcomes)
+            found = Outcome(FAILED, message=blocked) if blocked else outcomes[name]
             if found.is_over:
                 told = _finished(root / name, galleries, data) if found.state == FINISHED else _failed(found, root)
                 runs[key_of(about)] = {**about, "settings": settings, "config": _planned(folder.folder, name), **told}
     head = {"schema_version": SCHEMA_VERSION, "study": _portable_study(document["study"]), "data": document["data"]}
     return Evidence(head, galleries, _tunings(schedule, outcomes, root), runs)
+
+
+def _said(plan: Plan, arm: str) -> Json:
+    """What the study says of an arm: its settings, or how it is made of another's runs."""
+    made = plan.compressed.get(arm)
+    return dict(plan.arms[arm]) if made is None else made.model_dump(mode="json", exclude_defaults=True)
 
 
 def key_of(run: Mapping[str, Any]) -> Key:
@@ -227,7 +232,7 @@ def _tunings(schedule: Schedule, outcomes: Mapping[str, Outcome], root: Path) ->
     """Every trial of every arm with its settings and the score of each fold, and whether all of them ended."""
     tune = schedule.plan.study.tune
     rows: dict[tuple[str, str], Json] = {}
-    for data, arm in schedule.pairs() if tune else ():
+    for data, arm in [pair for pair in schedule.pairs() if tune and pair[1] in schedule.plan.arms]:
         best = schedule.best(data, arm, outcomes)
         trials = schedule.trials(data, arm, outcomes)
         rows[data, arm] = {

@@ -34,13 +34,19 @@ records, figures, missing, page, plot = (
 )
 
 FACTS = {"objects": {"images": 1776, "training_classes": 66, "test_classes": 74}}
-LEVELS = {"triplet": 0.5, "proxy_nca": 0.6, "n_pair": 0.4}
-CURVE = {"triplet": (0.2, 0.4, 0.5, 0.45), "proxy_nca": (0.3, 0.5, 0.6, 0.6), "n_pair": (0.1, 0.2, 0.3, 0.4)}
+TRAINED = ("triplet", "proxy_nca", "n_pair")
+LEVELS = {"triplet": 0.5, "proxy_nca": 0.6, "n_pair": 0.4, "small": 0.3}
+CURVE = {
+    "small": (0.2, 0.3, 0.4, 0.4),
+    "triplet": (0.2, 0.4, 0.5, 0.45),
+    "proxy_nca": (0.3, 0.5, 0.6, 0.6),
+    "n_pair": (0.1, 0.2, 0.3, 0.4),
+}
 STUDY: Json = {
     "name": "made",
     "base": {"model": {"size": 32, "dim": 16}},
     "data": "objects",
-    "arms": {arm: {"recipe": arm} for arm in LEVELS},
+    "arms": {arm: {"recipe": arm} for arm in TRAINED},
     "seeds": 2,
     "steps": 40,
 }
@@ -84,7 +90,7 @@ class Made:
         level = self.levels.get((job.arm, seed), LEVELS[job.arm])
         values = made_runs.scores(seed, level)
         path = made_runs.make_run(
-            self.out / job.name, values, recipe=job.arm, seed=seed, steps=40, training_seconds=4.0 + seed
+            self.out / job.name, values, recipe=job.config.recipe, seed=seed, steps=40, training_seconds=4.0 + seed
         )
         metrics = {"recall@1": level, "map@r": float(values.mean()), "nmi": 0.75, "f1": None}
         with RunFolder.open(path) as run:
@@ -344,7 +350,7 @@ def test_differences_are_those_of_accord_compare(made: Made) -> None:
     made.fill()
     found = made.gather()
     (pool,) = figures.pools([(found, records.wanted(make_study(made.study)))], "triplet")
-    methods = {arm: [made.out / f"runs/objects/{arm}/seed-{seed}" for seed in range(3)] for arm in LEVELS}
+    methods = {arm: [made.out / f"runs/objects/{arm}/seed-{seed}" for seed in range(3)] for arm in TRAINED}
     told = compare_runs(methods, metric="map@r", anyway=True)["results"]["galleries"][0]["differences"]
     other = {pair["second"]: pair for pair in told if pair["first"] == "triplet"}
     mine = figures.differences(pool, "map@r")
@@ -484,6 +490,26 @@ def test_the_rest_is_gathered_into_the_same_records(made: Made, tmp_path: Path) 
     assert len(second.runs) == 6
     assert second.tunings == first.tunings
     assert missing.missing(make_study(whole), second) == []
+
+
+def test_what_is_made_of_a_run_that_is_recorded_has_it_trained_again(made: Made) -> None:
+    made.study |= {"compress": {"small": {"of": "n_pair", "method": "pca", "dim": 4}}, "allow": ["embedding_size"]}
+    made.left_out, made.failed = {"small/seed-1", "proxy_nca/seed-1"}, {"triplet/seed-0"}
+    made.fill()
+    found = made.gather()
+    assert found.runs["objects", "small", 0, -1]["settings"] == {"of": "n_pair", "method": "pca", "dim": 4}
+    assert found.runs["objects", "small", 0, -1]["config"]["compression"]["dim"] == 4
+    assert missing.missing(make_study(made.study), found) == [
+        ("objects", "proxy_nca", 1, -1),
+        ("objects", "small", 1, -1),
+    ]
+    (part,) = missing.rest_of(made.file, found)
+    assert set(records.wanted(make_study(part))) == {
+        *(("objects", arm, 1, -1) for arm in ("proxy_nca", "n_pair", "small")),
+    }
+    other = make_study({**made.study, "compress": {"small": {"of": "n_pair", "method": "lda", "dim": 4}}})
+    with pytest.raises(UsageError, match="objects, small, seed 0 is recorded with other settings"):
+        missing.missing(other, found)
 
 
 def test_a_study_that_would_run_something_else_is_refused(made: Made) -> None:

@@ -16,6 +16,7 @@ def command(
     draws: int = typer.Option(10_000, "--draws", help="Draws over seeds and classes."),
     seed: int = typer.Option(0, "--seed", help="Seed of the draws."),
     allow: str | None = typer.Option(None, "--allow", help="Differences to allow, such as backbone,steps."),
+    against: str | None = typer.Option(None, "--against", help="Compare with these methods only, such as A,B."),
     anyway: bool = typer.Option(False, "--anyway", help="Compare whatever differs; the result is labelled."),
     json_file: Path | None = typer.Option(None, "--json", help="Write everything as JSON; - prints it."),
     html_file: Path | None = typer.Option(None, "--html", help="Write a page with plots of the intervals."),
@@ -46,7 +47,8 @@ def command(
             bar_points=bar,
             draws=draws,
             seed=seed,
-            allow=[name.strip() for name in (allow or "").split(",") if name.strip()],
+            allow=_names(allow),
+            against=_names(against),
             anyway=anyway,
             watch=watch,
         )
@@ -57,6 +59,10 @@ def command(
         typer.echo(render_comparison(document), nl=False)
         for path in written:
             typer.echo(f"Written: {path}")
+
+
+def _names(text: str | None) -> list[str]:
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
 def _methods(runs: list[Path], groups: list[str]) -> dict[str, list[Path]]:

@@ -11,11 +11,14 @@ from accord.cli.show import IMPORTS, print_json, print_table, terminal
 def command(
     run: Path = typer.Argument(..., help="Run folder; it stays as it is."),
     dim: int | None = typer.Option(None, "--dim", "-d", help="Numbers per embedding. Default: those of one head."),
-    method: str = typer.Option("auto", "--method", "-m", help="auto, pca, fold, lda, student or distil."),
+    method: str = typer.Option("auto", "--method", "-m", help="auto, pca, fold, lda, student, distil or heads."),
     scale: str | None = typer.Option(
         None, "--scale", help="What heads are brought to first: unit, or length or distance, which fold."
     ),
     fit_weights: bool = typer.Option(False, "--fit-weights", help="Fit the heads' weights on the validation classes."),
+    heads: str | None = typer.Option(
+        None, "--heads", help="Those that are made one, such as trunk or trunk=0.75,n_pair=0.25. Default: all."
+    ),
     out: Path | None = typer.Option(None, "--out", "-o", help="Run folder to make. Default: RUN-DIM."),
     seed: int = typer.Option(0, "--seed", help="Seed of the methods that train."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the run folder if it exists."),
@@ -27,7 +30,7 @@ def command(
 
     Fitted on training classes, chosen on validation classes (`auto`); the trunk stays as it is.
     """
-    from accord.recipes import compress_run
+    from accord.recipes import compress_run, read_heads
 
     with terminal(quiet=quiet or as_json) as watch:
         found = compress_run(
@@ -36,6 +39,7 @@ def command(
             method=method,
             scale=scale,
             fit_weights=fit_weights,
+            heads=None if heads is None else read_heads(heads),
             out=out,
             overwrite=overwrite,
             seed=seed,

@@ -9,7 +9,8 @@ from accord.cli.show import print_json, print_table, terminal
 
 
 def command(
-    file: Path = typer.Argument(..., help="Study file: arms × data × seeds; see docs/study.md."),
+    file: Path = typer.Argument(..., help="Study file, or 'ensemble', which comes with accord; see docs/study.md."),
+    data: list[str] = typer.Option([], "--data", "-d", help="Images in place of the study's own. Repeat it."),
     out: Path | None = typer.Option(None, "--out", "-o", help="Folder of the study. Default: studies/NAME."),
     workers: int | None = typer.Option(None, "--workers", "-w", help="Runs at once. Default: one per processor."),
     again: bool = typer.Option(False, "--again", help="Try the runs that failed once more."),
@@ -31,11 +32,11 @@ def command(
         raise UsageError("--again and --workers are for running a study. Leave them out.")
     with terminal(quiet=quiet) as watch:
         if dry_run:
-            plan = plan_study(file, out=out, watch=watch)
+            plan = plan_study(file, out=out, data=data, watch=watch)
         elif status:
-            results = study_status(file, out=out)
+            results = study_status(file, out=out, data=data)
         else:
-            results = run_study(file, out=out, workers=workers, again=again, watch=watch)
+            results = run_study(file, out=out, data=data, workers=workers, again=again, watch=watch)
     if dry_run:
         _tell_plan(plan, as_json=as_json)
         return
@@ -51,6 +52,9 @@ def _tell_plan(plan: dict[str, Any], *, as_json: bool) -> None:
         return
     arms = [{**arm, "settings": [f"{key}={value}" for key, value in arm["settings"].items()]} for arm in plan["arms"]]
     print_table("arms", [{"name": arm["arm"], **arm} for arm in arms], ("name", "losses", "settings"))
+    if plan["compress"]:
+        made = [{"name": arm["arm"], **arm, "heads": ", ".join(arm["heads"] or ["all"])} for arm in plan["compress"]]
+        print_table("made of their runs", made, ("name", "of", "method", "dim", "heads"))
     print_table(
         "data",
         [{"name": row["data"], **row} for row in plan["data"]],

@@ -5,6 +5,7 @@ from accord.recipes.catalog import build_loss, describe_losses, listing
 from accord.recipes.certify import certify
 from accord.recipes.compare import compare_runs, group_runs, verify_comparison
 from accord.recipes.compress import compress_run
+from accord.recipes.compress_heads import read_heads
 from accord.recipes.config import RunConfig
 from accord.recipes.doctor import examine
 from accord.recipes.embed import embed_source
@@ -48,6 +49,7 @@ __all__ = [
     "open_search",
     "plan_study",
     "read_config",
+    "read_heads",
     "read_report",
     "read_token",
     "read_yaml",

@@ -46,6 +46,7 @@ def compare_runs(
     draws: int = DRAWS,
     seed: int = 0,
     allow: Sequence[str] = (),
+    against: Sequence[str] = (),
     anyway: bool = False,
     tuning: Mapping[str, int] | None = None,
     watch: Watch | None = None,
@@ -56,6 +57,7 @@ def compare_runs(
     computes again. Runs are compared on equal galleries only; several galleries give a table each, and average ranks.
     A run that has not ended, or failed, is counted and not dropped. Raises UsageError where runs were not made alike,
     unless the differences are allowed by name (`allow`) or all of them (`anyway`): then the result is labelled.
+    `against` names methods: then each other one is compared with these, and not with the rest.
     `tuning` tells how many trials each method's options were tuned with, where the runs don't know.
     """
     watch = watch or Silence()
@@ -64,7 +66,12 @@ def compare_runs(
     check_count("compare", "seed", seed, low=0, high=2**62)
     check_allowed(allow)
     allowed = sorted(MUST_AGREE if anyway else set(allow))
+    for name in against:
+        if name not in methods:
+            raise UnknownNameError("method to compare with", name, methods)
     settings = {"metric": metric, "bar_points": float(bar_points), "draws": draws, "seed": seed, "allow": allowed}
+    if against:  # without, the settings are those that older comparisons have
+        settings["against"] = list(against)
     raw = _gather(methods, metric, tuning or {}, watch)
     document = {
         "schema_version": SCHEMA_VERSION,

@@ -24,7 +24,8 @@ from accord.recipes.artifacts import (
     save_embedder,
 )
 from accord.recipes.build import ask_before_imports
-from accord.recipes.compress_methods import METHODS, Candidate, Material, plans, usual_scale
+from accord.recipes.compress_heads import pick_heads
+from accord.recipes.compress_methods import HEADS, METHODS, Candidate, Material, plans, usual_scale
 from accord.recipes.compress_space import SCALES, Cost, Stored, cost_of, heads_of, outputs_of, pooled
 from accord.recipes.config import RunConfig
 from accord.recipes.device import device_at_hand
@@ -62,6 +63,7 @@ def compress_run(
     method: str = AUTO,
     scale: str | None = None,
     fit_weights: bool = False,
+    heads: Mapping[str, float | None] | None = None,
     out: Path | None = None,
     overwrite: bool = False,
     seed: int = 0,
@@ -74,15 +76,18 @@ def compress_run(
     by default that of one head. The trunk stays as it is, so what is compressed costs one pass over the images.
     `scale` is `unit`, `length` or `distance`: whether each image's output has unit length, as in use, or each head is
     divided by its mean length or mean distance; the latter two fold into one linear head where heads are linear.
+    `heads` names those that are made one, all by default, each with its share of the embedding or None for the one it
+    has in the run. `trunk`, the pooled feature, is a head of every run. The method `heads` makes no map: it puts the
+    named ones side by side as they are.
     """
     watch, begin = watch or Silence(), time.perf_counter()
-    _check_names(method, scale)
+    check_names(method, scale)
     run = RunFolder.open(path)
     config = load_config(run)
     ask_before_imports(config, allow_imports=allow_imports)
-    embedder = load_embedder(run, allow_imports=allow_imports)
+    embedder = pick_heads(load_embedder(run, allow_imports=allow_imports), heads)
     manifest = load_data(run)
-    dim = _dim(dim, embedder, config, len(manifest.only("train")))
+    dim = _dim(dim, method, embedder, config, len(manifest.only("train")))
     out = out or _beside(path, dim)
     if out.resolve() == path.resolve():
         raise UsageError("compress: what is compressed becomes a run of its own; give another folder: --out.")
@@ -91,12 +96,13 @@ def compress_run(
     shares = _shares(source, fit_weights, watch)
     given = Material(heads_of(embedder, shares), shares, source.train, 2 * _head_dim(config), seed, watch)
     chosen, tried = _choose(source, given, dim, method, scale, watch)
-    document = _document(source, given, chosen, tried, dim, fitted=fit_weights)
+    document = _document(source, given, chosen, tried, dim, fitted=fit_weights, named=heads is not None)
     document["seconds"] = time.perf_counter() - begin
     return _write(source, chosen, document, out, overwrite=overwrite, watch=watch)
 
 
-def _check_names(method: str, scale: str | None) -> None:
+def check_names(method: str, scale: str | None) -> None:
+    """Refuse a method or a scale that nobody knows."""
     if method not in (AUTO, *METHODS):
         raise UnknownNameError("method of compression", method, (AUTO, *METHODS))
     if scale is not None and scale not in SCALES:
@@ -114,8 +120,15 @@ def _head_dim(config: RunConfig) -> int:
     return config.model.dim
 
 
-def _dim(dim: int | None, embedder: Embedder, config: RunConfig, images: int) -> int:
+def _dim(dim: int | None, method: str, embedder: Embedder, config: RunConfig, images: int) -> int:
     """How many numbers, refused where there are not so many."""
+    if method == HEADS:
+        if dim not in (None, embedder.dim):
+            raise UsageError(
+                f"compress: dim={dim}, but these heads have {embedder.dim} numbers side by side, and the method heads "
+                "makes no fewer of them. Leave --dim out, or take --method pca."
+            )
+        return embedder.dim
     if dim is None:
         dim = _head_dim(config)
         if dim >= embedder.dim:
@@ -214,7 +227,7 @@ def _metrics(embeddings: torch.Tensor, part: Stored) -> dict[str, float]:
 
 @torch.no_grad()
 def _document(
-    source: _Source, given: Material, chosen: Candidate, tried: list[Json], dim: int, *, fitted: bool
+    source: _Source, given: Material, chosen: Candidate, tried: list[Json], dim: int, *, fitted: bool, named: bool
 ) -> Json:
     """What `compression.json` says."""
     embedder, part = source.embedder, source.validation
@@ -231,6 +244,7 @@ def _document(
         "dim": dim,
         "retained": chosen.retained,
         "weights": dict(given.shares),
+        "heads": dict(given.shares) if named else None,
         "fit_weights": fitted,
         "seed": given.seed,
         "before": {"numbers": embedder.dim, **was._asdict()},
@@ -243,7 +257,7 @@ def _document(
 def _write(source: _Source, chosen: Candidate, document: Json, out: Path, *, overwrite: bool, watch: Watch) -> Json:
     """The new run: model, configuration, how it was made, and what it scores on the unseen classes."""
     old, embedder = source.run, source.embedder
-    how = {key: document[key] for key in ("method", "scale", "dim", "fit_weights", "seed")}
+    how = {key: document[key] for key in ("method", "scale", "dim", "fit_weights", "seed", "heads")}
     config = changed(source.config, compression=how)
     small = Embedder(embedder.backbone, embedder.pool, {HEAD: chosen.head}, preprocessing=embedder.preprocessing)
     small = small.to(next(embedder.backbone.parameters()).device).eval()

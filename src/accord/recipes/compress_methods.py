@@ -8,6 +8,7 @@ from torch import nn
 
 from accord.ensembles import compose, fold_heads, pca, shrinkage_lda
 from accord.errors import UsageError
+from accord.models import TrunkHead
 from accord.recipes.compress_space import (
     Space,
     Stored,
@@ -19,6 +20,8 @@ from accord.recipes.compress_space import (
 )
 from accord.recipes.compress_train import distil, student
 from accord.recipes.watch import Watch
+
+HEADS = "heads"
 
 
 class Candidate(NamedTuple):
@@ -105,13 +108,21 @@ def _student(given: Material, dim: int, scale: str) -> Candidate:
     return Candidate("student", scale, head_of(space, top), None)
 
 
+def _heads(given: Material, dim: int, scale: str) -> Candidate:
+    """No map at all: the heads side by side, each with its share."""
+    space = given.space(scale)
+    return Candidate(HEADS, scale, head_of(space, TrunkHead(dim)), None)
+
+
 METHODS: dict[str, Callable[[Material, int, str], Candidate]] = {
     "pca": _pca,
     "fold": _fold,
     "lda": _lda,
     "student": _student,
     "distil": _distil,
+    HEADS: _heads,
 }
+TRIED = tuple(name for name in METHODS if name != HEADS)  # by `auto`
 
 
 def usual_scale(method: str) -> str:
@@ -123,6 +134,6 @@ def plans(heads: Mapping[str, nn.Module], scale: str | None) -> list[tuple[str, 
     """What `auto` tries, as (method, scale): every method at its usual scale and, where it folds, at `length`."""
     foldable = why_not_affine(heads) is None
     if scale is not None:
-        return [(method, scale) for method in METHODS if method != "fold" or (foldable and scale != "unit")]
-    found = [(method, usual_scale(method)) for method in METHODS if method != "fold" or foldable]
+        return [(method, scale) for method in TRIED if method != "fold" or (foldable and scale != "unit")]
+    found = [(method, usual_scale(method)) for method in TRIED if method != "fold" or foldable]
     return [*found, ("pca", "length"), ("lda", "length")] if foldable else found

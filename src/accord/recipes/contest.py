@@ -62,12 +62,13 @@ def unpack(text: str, dtype: torch.dtype) -> Tensor:
 def figures(raw: Json, settings: Json, found: Sequence[Json], tell: Tell = lambda done, total: None) -> Json:
     """Scores, intervals, p-values and verdicts, gallery by gallery, and average ranks where there are several.
 
-    p-values are corrected over all pairs of all galleries. `found` are the differences of how the runs were made;
+    p-values are corrected over all pairs of all galleries; pairs are of each method with each, or where `settings` has
+    `against`, with those that it names. `found` are the differences of how the runs were made;
     `tell` hears how many intervals are done.
     """
     methods = list(dict.fromkeys(run["method"] for run in [*raw["runs"], *raw["failed"]]))
     sides = {gallery: _sides(raw, gallery, methods) for gallery in raw["galleries"]}
-    total = sum(len(here) + math.comb(len(here), 2) for here in sides.values())
+    total = sum(len(here) + len(_pairs(here, settings)) for here in sides.values())
     done = iter(range(1, total + 1))
 
     def step() -> None:
@@ -88,6 +89,16 @@ def _sides(raw: Json, gallery: str, methods: Sequence[str]) -> list[_Side]:
         if runs:
             sides.append(_Side(method, runs, torch.stack([unpack(run["scores"], torch.float64) for run in runs])))
     return sides
+
+
+def _pairs(sides: Sequence[_Side], settings: Json) -> list[tuple[_Side, _Side]]:
+    """Whom to hold against whom; what others are compared with comes second."""
+    against = settings.get("against")
+    if not against:
+        return list(combinations(sides, 2))
+    references = [side for side in sides if side.method in against]
+    others = [(side, reference) for side in sides if side.method not in against for reference in references]
+    return [*others, *combinations(references, 2)]
 
 
 def _gallery(
@@ -112,7 +123,7 @@ def _gallery(
         elif failed:
             rows.append(_nothing(method, failed))
     pairs = []
-    for first, second in combinations(sides, 2):
+    for first, second in _pairs(sides, settings):
         pair = _difference(first, second, labels, settings)
         pairs.append({**pair, "not_comparable": between(found, first.method, second.method, gallery)})
         step()

@@ -1,7 +1,7 @@
 """Runs a study: every arm on every data set with every seed, side by side, going on wherever it stopped."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +28,21 @@ def run_study(
     file: Path,
     *,
     out: Path | None = None,
+    data: Sequence[str] = (),
     workers: int | None = None,
     again: bool = False,
     watch: Watch | None = None,
 ) -> Json:
     """Do what is left of a study, and return its results; run the same file again to go on after a stop.
 
+    `file` may be the name of a study that comes with accord, `ensemble`; `data` are sources in place of its own.
+
     Everything is checked before the first run starts. A finished run is never repeated; one that failed is counted,
     and tried again only with `again`. Raises UsageError for a study that does not fit, or that no longer fits the runs
     that are there, and StoppedError if it was asked to stop, with everything saved.
     """
     watch = watch or Silence()
-    study = read_study(file)
+    study = read_study(file, data=data)
     plan, root = Plan(study), out or folder_of(study)
     if workers is not None and workers < 1:
         raise UsageError(f"--workers must be at least 1. Got {workers}.")
@@ -60,9 +63,9 @@ def run_study(
         return _conclude(folder, schedule, outcomes, watch)
 
 
-def study_status(file: Path, *, out: Path | None = None) -> Json:
+def study_status(file: Path, *, out: Path | None = None, data: Sequence[str] = ()) -> Json:
     """The results so far of a study that was begun; nothing is run and nothing is written."""
-    study = read_study(file)
+    study = read_study(file, data=data)
     root = out or folder_of(study)
     if not is_study(root):
         raise UsageError(f"There is no study in {root} yet. Begin it: accord study {file}")
@@ -77,9 +80,9 @@ def study_status(file: Path, *, out: Path | None = None) -> Json:
     return results_of(schedule, outcomes)
 
 
-def plan_study(file: Path, *, out: Path | None = None, watch: Watch | None = None) -> Json:
+def plan_study(file: Path, *, out: Path | None = None, data: Sequence[str] = (), watch: Watch | None = None) -> Json:
     """What a study would do, checked as far as it can be without training: arms, options, data sets, number of runs."""
-    study = read_study(file)
+    study = read_study(file, data=data)
     plan = Plan(study)
     check_plan(plan)
     check_free(out or folder_of(study))
@@ -90,11 +93,13 @@ def plan_study(file: Path, *, out: Path | None = None, watch: Watch | None = Non
         for arm in plan.arms
         for config in [plan.final(next(iter(plan.data)), arm, study.seeds[0], 0 if study.folds else None, {})]
     ]
+    made = [{"arm": name, **arm.model_dump()} for name, arm in plan.compressed.items()]
     return {
         "name": study.name,
         "folder": str(out or folder_of(study)),
         "data": [{"data": name, **found} for name, found in facts.items()],
         "arms": arms,
+        "compress": made,
         "seeds": list(study.seeds),
         "trials": study.tune.trials if study.tune else 0,
         "runs": schedule.count,

@@ -1,16 +1,17 @@
 """The study file: which arms on which data with which seeds, and how they are tuned; strict, like a run's own file."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError, field_validator
 
 from accord.errors import UsageError
-from accord.recipes.config import DataConfig, Positive, Section, Seed, Whole
+from accord.recipes.config import DataConfig, NotNegative, Positive, Section, Seed, Whole
 from accord.recipes.resolve import explain, read_config
 
+STUDIES = Path(__file__).parent / "studies"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,79}")
 _WITHIN = Field(None, strict=False, min_length=2, max_length=2)
 
@@ -25,6 +26,8 @@ class RangeConfig(Section):
 
 
 Space = dict[str, RangeConfig]
+Part = Literal["members", "wide", "same", "rules", "leave_one_out", "compressions"]
+PARTS: tuple[Part, ...] = get_args(Part)
 
 
 class TuneConfig(Section):
@@ -50,6 +53,25 @@ class StudyData(DataConfig):
     name: str = ""
 
 
+class CompressArm(Section):
+    """An arm that is not trained: the runs of another arm, compressed as `accord compress` does."""
+
+    of: str = Field(description="the arm whose runs are compressed")
+    method: str = Field("auto", description="pca, fold, lda, student, distil, heads, or auto")
+    dim: Whole | None = Field(None, description="numbers per embedding; null: those of one head")
+    scale: str | None = Field(None, description="unit, length or distance; null: the usual one of the method")
+    fit_weights: bool = Field(False, description="weigh the heads anew on the validation classes first")
+    heads: dict[str, NotNegative | None] | None = Field(
+        None, description="the heads that are made one, with shares; null: all of them"
+    )
+
+    @field_validator("heads", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        """`heads: [trunk]` names heads without shares."""
+        return dict.fromkeys(value) if isinstance(value, list | tuple) else value
+
+
 class StudyConfig(Section):
     """Everything that decides a study. Its arms differ in what they say, and in nothing else."""
 
@@ -59,6 +81,15 @@ class StudyConfig(Section):
     arms: dict[str, dict[str, Any]] = Field(default_factory=dict, description="what each arm changes in the base")
     grid: dict[str, Annotated[tuple[Any, ...], Field(min_length=1, strict=False)]] = Field(
         default_factory=dict, description="values of some options; every combination is an arm"
+    )
+    compress: dict[str, CompressArm] = Field(
+        default_factory=dict, description="arms made of another arm's finished runs: its heads, or its compression"
+    )
+    ablate: Annotated[tuple[Part, ...], Field(strict=False)] = Field(
+        (), description="arms that take the base's ensemble apart; true: all of them"
+    )
+    against: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        (), description="the arms that all are compared with; none: each with each"
     )
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1, strict=False)] = (0, 1, 2, 3, 4)
     epochs: Positive | None = Field(None, description="length of every run, in passes over the training images")
@@ -77,6 +108,12 @@ class StudyConfig(Section):
     def _count(cls, value: Any) -> Any:
         """`seeds: 5` means the seeds 0 to 4."""
         return tuple(range(value)) if type(value) is int else value
+
+    @field_validator("ablate", mode="before")
+    @classmethod
+    def _parts(cls, value: Any) -> Any:
+        """`ablate: true` means all its parts."""
+        return (PARTS if value else ()) if isinstance(value, bool) else value
 
     @field_validator("base", mode="before")
     @classmethod
@@ -100,9 +137,19 @@ class StudyConfig(Section):
         return {key: {} if more is None else more for key, more in value.items()} if isinstance(value, dict) else value
 
 
-def read_study(path: Path) -> StudyConfig:
-    """A study file, checked by itself; `study_plan` checks what its arms make of it."""
-    return make_study(read_config(path), source=str(path))
+def read_study(path: Path, *, data: Sequence[str] = ()) -> StudyConfig:
+    """A study file, or a study that comes with accord by its name, checked by itself; `study_plan` checks its arms.
+
+    `data` are sources in place of the study's own.
+    """
+    known = STUDIES / f"{path}.yaml"
+    if path.name != str(path) or path.suffix or path.exists():
+        known = path
+    elif not known.is_file():
+        names = ", ".join(sorted(file.stem for file in STUDIES.glob("*.yaml")))
+        raise UsageError(f"There is no study file {path}, and no study comes with accord by that name: {names}.")
+    raw = read_config(known)
+    return make_study({**raw, "data": list(data)} if data else raw, source=str(path))
 
 
 def make_study(raw: Mapping[str, Any], *, source: str = "study") -> StudyConfig:
@@ -141,6 +188,7 @@ def _names(study: StudyConfig) -> list[str]:
         ("name", study.name),
         *(("data", entry.name) for entry in study.data),
         *(("arms", arm) for arm in study.arms),
+        *(("compress", arm) for arm in study.compress),
     ]
     problems = [
         f"{where}: '{name}' can't name a folder. Use letters, digits and . _ + = -, at most 80 of them."
@@ -155,7 +203,7 @@ def _names(study: StudyConfig) -> list[str]:
     folded = [entry.name for entry in study.data if entry.fold is not None or entry.folds is not None]
     if folded:
         problems.append(f"data: the folds of '{folded[0]}' are the study's. Write `folds` at the top of the file.")
-    if not study.arms and not study.grid:
+    if not (study.arms or study.grid or study.ablate):
         problems.append("arms: a study without `arms` or `grid` has nothing to run.")
     return problems
 

@@ -38,7 +38,7 @@ class StudyFolder:
     def begin(self, job: Job) -> None:
         """Note what a run is started with, so that a changed study can't take it for another."""
         self.refuse_changes([job])
-        self.folder.write_json(f"{PLANNED}/{job.name}.json", job.config.model_dump(mode="json"))
+        self.folder.write_json(f"{PLANNED}/{job.name}.json", job.planned)
 
     def fail(self, job: Job, message: str, *, seconds: float, trace: str = "") -> None:
         """Note that a run failed, and why."""
@@ -75,7 +75,7 @@ class StudyFolder:
         for job in jobs:
             name = f"{PLANNED}/{job.name}.json"
             if self.folder.exists(name):
-                before, now = filled(self.folder.read_json(name)), job.config.model_dump(mode="json")
+                before, now = filled(self.folder.read_json(name)), job.planned
                 lines += [f"  {job.name}: {line}" for line in changes(before, now)]
         self._refuse(lines, "no longer fit")
 

@@ -4,17 +4,22 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from accord.errors import UnknownNameError, UsageError
-from accord.recipes.build import check_parts
+from accord.recipes.build import check_parts, head_names
 from accord.recipes.comparable import MUST_AGREE, check_allowed
 from accord.recipes.config import RunConfig
 from accord.recipes.resolve import resolve
-from accord.recipes.study_config import NAME, StudyConfig, StudyData, flat_settings, slug
+from accord.recipes.students import student_dim
+from accord.recipes.study_ablation import Ablation
+from accord.recipes.study_compressed import check_compressed
+from accord.recipes.study_config import NAME, CompressArm, StudyConfig, StudyData, flat_settings, slug
 from accord.recipes.study_search import at, need_optuna, space_of
+from accord.types import Json
 
 Arms = Mapping[str, Mapping[str, Any]]
+Settings = TypeVar("Settings")
 _SAME = ("data.", "evaluation.", "training.seed", "training.device", "schema_version")
 _LENGTH = ("training.epochs", "training.steps")
 _LOOKED_AT = {
@@ -30,7 +35,10 @@ _LOOKED_AT = {
 
 
 class Job(NamedTuple):
-    """One run of a study. `name` is also its folder below the study's; `trial` is None for a run that counts."""
+    """One run of a study. `name` is also its folder below the study's; `trial` is None for a run that counts.
+
+    A compressed run knows the name of the run it is made `of`, whose configuration is its own.
+    """
 
     name: str
     data: str
@@ -39,11 +47,35 @@ class Job(NamedTuple):
     config: RunConfig
     fold: int | None = None
     trial: int | None = None
+    of: str | None = None
+    compress: CompressArm | None = None
+
+    @property
+    def planned(self) -> Json:
+        """What the run is started with, as it is kept."""
+        config: Json = self.config.model_dump(mode="json")
+        return config if self.compress is None else {**config, "compression": self.compress.model_dump(mode="json")}
+
+
+def _ablation(study: StudyConfig) -> Ablation | None:
+    if not study.ablate:
+        return None
+    base = deepcopy(study.base)
+    return Ablation(resolve(recipe=base.pop("recipe", None), file=base), study.ablate)
+
+
+def _apart(study: StudyConfig, where: str, added: Mapping[str, Settings]) -> Mapping[str, Settings]:
+    """What `ablate` adds, under names that nothing else has."""
+    taken = [name for name in added if name in study.arms or name in study.compress]
+    if taken:
+        raise UsageError(f"{where}: '{taken[0]}' is the name of an arm that `ablate` adds. Give yours another.")
+    return added
 
 
 def arms_of(study: StudyConfig) -> dict[str, dict[str, Any]]:
     """Every arm with its settings by dotted path: those of `arms`, each with every combination of `grid`."""
-    arms = {name: flat_settings(settings) for name, settings in (study.arms or {"": {}}).items()}
+    own = study.arms if study.arms or not study.grid else {"": {}}
+    arms = {name: flat_settings(settings) for name, settings in own.items()}
     if not study.grid:
         return arms
     made: dict[str, dict[str, Any]] = {}
@@ -69,9 +101,18 @@ class Plan:
 
     def __init__(self, study: StudyConfig) -> None:
         self.study = study
-        self.arms = arms_of(study)
+        ablation = _ablation(study)
+        self.arms = {**arms_of(study), **_apart(study, "arms", ablation.arms if ablation else {})}
+        self.compressed = {**study.compress, **_apart(study, "compress", ablation.compress if ablation else {})}
+        self.against = study.against or (ablation.references if ablation else ())
         self.data = {entry.name: entry for entry in study.data}
         self._made: dict[str, RunConfig] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """Every arm: those that are trained, each with what is made of its runs."""
+        made = {name: [other for other, arm in self.compressed.items() if arm.of == name] for name in self.arms}
+        return [name for arm, others in made.items() for name in (arm, *others)]
 
     def configure(self, data: str, arm: str, more: Mapping[str, Any]) -> RunConfig:
         """Recipe ← base ← data ← arm ← what the study sets itself; a mistake names the arm."""
@@ -101,6 +142,10 @@ class Plan:
         drawn = seed if not self.study.every_fold else seed * (folds or 1) + (fold or 0)
         held_out = {} if fold is None else {"data.folds": folds, "data.fold": fold}
         return self.configure(data, arm, {**tuned, **self._length(), "training.seed": drawn, **held_out})
+
+    def source(self, arm: str) -> str:
+        """The arm whose training an arm rests on: itself, or the one it is made of."""
+        return self.compressed[arm].of if arm in self.compressed else arm
 
     def trial(self, data: str, arm: str, fold: int, folds: int, tried: Mapping[str, Any]) -> RunConfig:
         """A run that tries settings: its validation classes are one fold, and its unseen classes stay closed."""
@@ -134,6 +179,10 @@ def check_plan(plan: Plan) -> None:
         for arm, config in configs.items():
             _check_run(arm, config)
         _check_alike(configs, study.allow)
+    check_compressed(plan.compressed, plan.arms, study.allow)
+    for arm in plan.against:
+        if arm not in plan.names:
+            raise UnknownNameError("arm to compare with", arm, plan.names)
     if study.tune is not None:
         _check_tuning(plan)
 
@@ -183,7 +232,10 @@ def _looked_at(config: RunConfig) -> dict[str, Any]:
     parts: dict[str, Any] = {
         name: {key: value for key, value in flat.items() if key.startswith(keys)} for name, keys in _LOOKED_AT.items()
     }
-    parts["embedding_size"].update({"heads": len(config.losses), "trunk's feature": config.model.trunk_share > 0})
+    own: dict[str, Any] = {"heads": len(head_names(config)), "trunk's feature": config.model.trunk_share > 0}
+    if config.ensemble.student != "none":  # what is judged is its one vector
+        own = {"model.dim": student_dim(config), "heads": 1, "trunk's feature": False}
+    parts["embedding_size"].update(own)
     return parts
 
 

@@ -50,6 +50,8 @@ class Child:
             "out": str(folder / job.name),
             "trial": job.trial is not None,
             "tuned_by": tuned_by,
+            "of": None if job.of is None else str(folder / job.of),
+            "compress": None if job.compress is None else job.compress.model_dump(mode="json"),
         }
         assert self.process.stdin is not None, "stdin is a pipe"
         with suppress(OSError):  # a process that died at once is told of by its end

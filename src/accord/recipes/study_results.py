@@ -13,7 +13,6 @@ from accord.runs import RunFolder
 from accord.types import Json
 
 SHOWN = ("recall@1", "map@r", "r_precision")
-NOTHING_FOUND = "the tuning found nothing: all of its trials failed"
 
 
 def results_of(schedule: Schedule, outcomes: Outcomes) -> Json:
@@ -34,17 +33,16 @@ def results_of(schedule: Schedule, outcomes: Outcomes) -> Json:
         "table": rows,
     }
     if schedule.plan.study.tune is not None:
-        document["tuning"] = [_tuning(schedule, data, arm, outcomes) for data, arm in schedule.pairs()]
+        pairs = [pair for pair in schedule.pairs() if pair[1] in schedule.plan.arms]
+        document["tuning"] = [_tuning(schedule, *pair, outcomes) for pair in pairs]
     return document
 
 
 def _row(schedule: Schedule, data: str, arm: str, outcomes: Outcomes) -> Json:
-    jobs = {job.name: job for job in schedule.finals(data, arm, outcomes)}
-    blocked = schedule.is_tuned(data, arm, outcomes) and not jobs
     seeds = []
-    for name, seed, fold in schedule.final_names(data, arm):
-        outcome = outcomes.get(name, Outcome())
-        seeds.append({"seed": seed, "fold": fold, "run": name, **_stand(outcome, blocked=blocked)})
+    for place, (name, seed, fold) in enumerate(schedule.final_names(data, arm)):
+        outcome, why = outcomes.get(name, Outcome()), schedule.blocked(data, arm, place, outcomes)
+        seeds.append({"seed": seed, "fold": fold, "run": name, **_stand(outcome, why)})
     good = [run for run in seeds if run["state"] == FINISHED]
     return {
         "data": data,
@@ -57,9 +55,9 @@ def _row(schedule: Schedule, data: str, arm: str, outcomes: Outcomes) -> Json:
     }
 
 
-def _stand(outcome: Outcome, *, blocked: bool) -> Json:
-    if blocked:
-        return {"state": "blocked", "metrics": {}, "validation": None, "message": NOTHING_FOUND, "seconds": 0.0}
+def _stand(outcome: Outcome, why: str) -> Json:
+    if why:
+        return {"state": "blocked", "metrics": {}, "validation": None, "message": why, "seconds": 0.0}
     return {
         "state": outcome.state,
         "metrics": dict(outcome.metrics),
@@ -115,7 +113,7 @@ def _tuning(schedule: Schedule, data: str, arm: str, outcomes: Outcomes) -> Json
 
 def comparison_of(schedule: Schedule, outcomes: Outcomes, folder: Path, watch: Watch) -> tuple[Json | None, str]:
     """The arms held against each other by `compare`, or why they can't be."""
-    methods: dict[str, list[Path]] = {arm: [] for arm in schedule.plan.arms}
+    methods: dict[str, list[Path]] = {arm: [] for arm in schedule.plan.names}
     for data, arm in schedule.pairs():
         methods[arm] += [folder / name for name, _, _ in schedule.final_names(data, arm) if _is_run(folder / name)]
     if len(methods) < 2:
@@ -125,7 +123,8 @@ def comparison_of(schedule: Schedule, outcomes: Outcomes, folder: Path, watch: W
     study = schedule.plan.study
     trials: Mapping[str, int] = dict.fromkeys(methods, study.tune.trials) if study.tune else {}
     try:
-        return compare_runs(methods, allow=study.allow, tuning=trials, watch=watch), ""
+        against = schedule.plan.against
+        return compare_runs(methods, allow=study.allow, against=against, tuning=trials, watch=watch), ""
     except AccordError as error:
         return None, str(error)
 

@@ -8,6 +8,7 @@ from accord.recipes.study_search import Tried, propose
 from accord.types import Json
 
 FINISHED, FAILED, BEGUN, WAITING = "finished", "failed", "begun", "waiting"
+NOTHING_FOUND = "the tuning found nothing: all of its trials failed"
 
 
 class Outcome(NamedTuple):
@@ -67,7 +68,8 @@ class Schedule:
         study = self.plan.study
         trials = study.tune.trials if study.tune else 0
         finals = len(study.seeds) * ((study.folds or 1) if study.every_fold else 1)
-        return sum(len(self.plan.arms) * (trials * self.folds[data] + finals) for data in self.plan.data)
+        trained, names = len(self.plan.arms), len(self.plan.names)
+        return sum(trained * trials * self.folds[data] + names * finals for data in self.plan.data)
 
     def jobs(self, outcomes: Outcomes) -> list[Job]:
         """Every run that is known by now, trials first; all arms go forward together."""
@@ -95,19 +97,19 @@ class Schedule:
         tune, found = self.plan.study.tune, set()
         for data, arm in self.pairs():
             found |= {name for name, _, _ in self.final_names(data, arm)}
-            for number in range(tune.trials if tune else 0):
+            for number in range(tune.trials if tune and arm in self.plan.arms else 0):
                 found |= {_trial_name(data, arm, number, fold) for fold in range(self.folds[data])}
         return found
 
     def pairs(self) -> Iterator[tuple[str, str]]:
         """Every data set with every arm."""
-        return ((data, arm) for data in self.plan.data for arm in self.plan.arms)
+        return ((data, arm) for data in self.plan.data for arm in self.plan.names)
 
     def trials(self, data: str, arm: str, outcomes: Outcomes) -> list[Trial]:
         """The trials of an arm that can be named by now: all of them, or one more than have ended."""
         tune = self.plan.study.tune
         found: list[Trial] = []
-        for number in range(tune.trials if tune else 0):
+        for number in range(tune.trials if tune and arm in self.plan.arms else 0):
             assert tune is not None, "without tuning there are no trials"
             if tune.sampler == "tpe" and not all(trial.is_over for trial in found):
                 break
@@ -123,13 +125,18 @@ class Schedule:
         return max(scored, key=lambda trial: (trial.score, -trial.number), default=None)
 
     def is_tuned(self, data: str, arm: str, outcomes: Outcomes) -> bool:
-        """Whether every trial of an arm has ended; without tuning, at once."""
-        trials = self.trials(data, arm, outcomes)
+        """Whether every trial of an arm, or of the one it is made of, has ended; without tuning, at once."""
+        trials = self.trials(data, self.plan.source(arm), outcomes)
         wanted = self.plan.study.tune.trials if self.plan.study.tune else 0
         return len(trials) == wanted and all(trial.is_over for trial in trials)
 
     def finals(self, data: str, arm: str, outcomes: Outcomes) -> list[Job]:
-        """The runs of an arm that count; none while its tuning goes on, or if it found nothing."""
+        """The runs of an arm that count; none while its tuning goes on, or if it found nothing.
+
+        One that is made of another's is known when that one has finished.
+        """
+        if arm in self.plan.compressed:
+            return self._made(data, arm, outcomes)
         if not self.is_tuned(data, arm, outcomes):
             return []
         tuned: dict[str, Any] = {}
@@ -141,6 +148,24 @@ class Schedule:
         return [
             Job(name, data, arm, seed, self.plan.final(data, arm, seed, fold, tuned), fold)
             for name, seed, fold in self.final_names(data, arm)
+        ]
+
+    def blocked(self, data: str, arm: str, place: int, outcomes: Outcomes) -> str:
+        """Why the run at a place of `final_names` will never be; nothing where it may."""
+        source = self.plan.source(arm)
+        if self.is_tuned(data, source, outcomes) and not self.finals(data, source, outcomes):
+            return NOTHING_FOUND
+        of = self.final_names(data, source)[place][0]
+        failed = source != arm and outcomes.get(of, Outcome()).state == FAILED
+        return f"{of}, which it is made of, failed" if failed else ""
+
+    def _made(self, data: str, arm: str, outcomes: Outcomes) -> list[Job]:
+        made = self.plan.compressed[arm]
+        names = self.final_names(data, arm)
+        return [
+            Job(name, data, arm, seed, of.config, fold, of=of.name, compress=made)
+            for of, (name, seed, fold) in zip(self.finals(data, made.of, outcomes), names, strict=False)
+            if outcomes.get(of.name, Outcome()).state == FINISHED
         ]
 
     def final_names(self, data: str, arm: str) -> list[tuple[str, int, int | None]]:

@@ -22,6 +22,8 @@ from accord.recipes.artifacts import DATA, load_config
 from accord.recipes.config import RunConfig
 from accord.recipes.interrupt import StoppedError
 from accord.recipes.resolve import validate
+from accord.recipes.study_compressed import compress_arm
+from accord.recipes.study_config import CompressArm
 from accord.recipes.train import resume_run, train_run
 from accord.recipes.watch import Watch
 from accord.runs import RunFolder
@@ -103,13 +105,22 @@ def _follow() -> None:
     Thread(target=wait, daemon=True).start()
 
 
+def _do(job: Mapping[str, Any], watch: Watch) -> None:
+    config, out = validate(job["config"]), Path(job["out"])
+    if job["compress"] is None:
+        work(config, out, trial=job["trial"], tuned_by=job["tuned_by"], watch=watch)
+    else:
+        arm = CompressArm.model_validate(job["compress"])
+        compress_arm(arm, Path(job["of"]), out, seed=config.training.seed, watch=watch)
+
+
 def main() -> int:
     """Do the job that stdin describes; say how it ended, and return the exit code."""
     job: dict[str, Any] = json.loads(sys.stdin.readline())
     _follow()
     torch.set_num_threads(1)
     try:
-        work(validate(job["config"]), Path(job["out"]), trial=job["trial"], tuned_by=job["tuned_by"], watch=_Teller())
+        _do(job, _Teller())
     except StoppedError as error:
         tell({"end": "stopped"})
         return error.exit_code

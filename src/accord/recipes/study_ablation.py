@@ -1,0 +1,154 @@
+"""The arms that take an ensemble apart: its members alone, wider, and one loss several times; other rules of weighing;
+each loss left out; and what is left of each when its runs are compressed to the numbers of a single head."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from accord.errors import UsageError
+from accord.recipes.build import TRUNK, member_names
+from accord.recipes.config import EnsembleConfig, LossConfig, RunConfig
+from accord.recipes.study_config import CompressArm, Part
+
+OURS = "ours"
+Settings = dict[str, Any]
+
+
+class Ablation:
+    """What `ablate` adds to a study: arms by name, and compressed arms by name.
+
+    `config` is the base's, with all its losses. A member alone is called by its name, `triplet_margin`;
+    `triplet_margin-wide` has as many numbers in its one head as the ensemble has in all, `triplet_margin-x5` learns the
+    same loss in as many heads, and `without-triplet_margin` is the ensemble without it.
+    """
+
+    def __init__(self, config: RunConfig, parts: Sequence[Part]) -> None:
+        if len(config.losses) < 2:
+            raise UsageError(
+                "ablate: the base has one loss, and nothing to take apart. Give it several, or another recipe."
+            )
+        if config.model.heads == "shared":
+            raise UsageError(
+                "ablate: takes an ensemble apart that has a head per loss, and the base has model.heads=shared.\n"
+                "  Leave that out of the base, and put it beside as an arm: arms: {one_head: {model.heads: shared}}."
+            )
+        if config.ensemble.student != "none":
+            raise UsageError(
+                "ablate: takes the heads of an ensemble apart, and of the base only its student is kept "
+                f"(ensemble.student={config.ensemble.student}).\n"
+                "  Leave that out of the base, and put it beside as an arm: arms: {taught: {ensemble.student: distil}}."
+            )
+        self.config, self.parts = config, parts
+        self.losses = dict(zip(member_names(config), config.losses, strict=True))
+        self.arms: dict[str, Settings] = {OURS: {}}
+        self.compress: dict[str, CompressArm] = {}
+        adders: Mapping[Part, Callable[[], None]] = {
+            "members": self._members,
+            "wide": self._wide,
+            "same": self._same,
+            "rules": self._rules,
+            "leave_one_out": self._leave_one_out,
+            "compressions": self._compressions,
+        }
+        for part in adders:
+            if part in parts:
+                adders[part]()
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """What the ensemble is held against: the members alone, each in the forms that are in the study."""
+        forms = [*self.losses, *(name for name, arm in self.compress.items() if arm.of in self.losses)]
+        return tuple(forms) if "members" in self.parts else (OURS,)
+
+    def _members(self) -> None:
+        """Each loss alone: its head, its trunk, and both made one vector of a head's size."""
+        for name, loss in self.losses.items():
+            self.arms[name] = self._only([loss])
+            self._heads(name, "head", name)
+            self._heads(name, "trunk", TRUNK)
+            self._small(name, "trunk-pca", method="pca", heads={TRUNK: None})
+            if self.config.model.trunk_share > 0:
+                self._small(name, "pca", method="pca")
+            self._small(name, "distil", method="distil")
+
+    def _wide(self) -> None:
+        """Each loss alone with as many numbers as the ensemble's heads have together."""
+        for name, loss in self.losses.items():
+            arm = f"{name}-wide"
+            self.arms[arm] = {**self._only([loss]), "model.dim": self._dim * len(self.losses)}
+            self._heads(arm, "head", name)
+            self._small(arm, "pca", method="pca", heads={name: None})
+
+    def _same(self) -> None:
+        """One loss in as many heads as there are members."""
+        count = len(self.losses)
+        for name, loss in self.losses.items():
+            arm = f"{name}-x{count}"
+            self.arms[arm] = self._only([loss] * count)
+            if self.config.ensemble.prior is not None:
+                self.arms[arm]["ensemble.prior"] = [1.0] * count
+            self._small(arm, "distil", method="distil")
+
+    def _rules(self) -> None:
+        """Equal weights, random ones, and the published method: its rule and its term for diversity."""
+        equal = [loss.model_copy(update={"weight": 1.0}) for loss in self.losses.values()]
+        usual = {"ensemble.prior": None, "ensemble.weighting": "fixed"}
+        self.arms["uniform"] = {**self._only(equal), **usual}
+        self.arms["random"] = {**self._only(equal), **usual, "ensemble.weighting": "random"}
+        self.arms["published"] = {
+            **self._only(equal),
+            "ensemble.weighting": "published",
+            "ensemble.prior": [1.0] * len(equal),
+            "ensemble.diversity": "distance_hinge",
+            "ensemble.diversity_weight": 0.1,
+        }
+        for arm in ("uniform", "random", "published"):
+            self._small(arm, "distil", method="distil")
+        self._heads("published", "heads", *self.losses)
+        everything = dict.fromkeys(self.losses)
+        self._small("published", "student-2d", method="student", dim=2 * self._dim, heads=everything)
+
+    def _leave_one_out(self) -> None:
+        """The ensemble without each of its losses; of two, each other one alone is a member's arm."""
+        for name in self.losses if len(self.losses) > 2 else ():
+            arm = f"without-{name}"
+            self.arms[arm] = self._only([loss for other, loss in self.losses.items() if other != name])
+            if self.config.ensemble.prior is not None:
+                kept = zip(self.losses, self.config.ensemble.prior, strict=True)
+                self.arms[arm]["ensemble.prior"] = [share for other, share in kept if other != name]
+            self._small(arm, "distil", method="distil")
+
+    def _compressions(self) -> None:
+        """The ensemble's heads and trunk by themselves, and every way to make one small vector of them."""
+        self._heads(OURS, "heads", *self.losses)
+        self._heads(OURS, "trunk", TRUNK)
+        self._small(OURS, "trunk-pca", method="pca", heads={TRUNK: None})
+        for method in ("pca", "fold", "lda", "distil", "student"):
+            if method != "fold" or self.config.model.head != "mlp":
+                self._small(OURS, method, method=method)
+        self._small(OURS, "pca-fitted", method="pca", fit_weights=True)
+        self._small(OURS, "student-2d", method="student", dim=2 * self._dim)
+
+    @property
+    def _dim(self) -> int:
+        dim = self.config.model.dim
+        if dim is None:
+            raise UsageError("ablate: say how many numbers a head has; write model.dim, such as 64, in `base`.")
+        return dim
+
+    def _only(self, losses: Sequence[LossConfig]) -> Settings:
+        """The losses in place of the base's; one alone has no weight, and no options of an ensemble."""
+        told = [loss.model_dump(exclude_defaults=True) for loss in losses]
+        if len(losses) > 1:
+            return {"losses": told}
+        given, usual = self.config.ensemble, EnsembleConfig()
+        changed = [key for key in EnsembleConfig.model_fields if getattr(given, key) != getattr(usual, key)]
+        idle = {f"ensemble.{key}": getattr(usual, key) for key in changed}
+        return {"losses": [{key: value for key, value in told[0].items() if key != "weight"}], **idle}
+
+    def _heads(self, arm: str, form: str, *heads: str) -> None:
+        """An arm's named heads as they are."""
+        self.compress[f"{arm}-{form}"] = CompressArm(of=arm, method="heads", heads=dict.fromkeys(heads))
+
+    def _small(self, arm: str, form: str, **how: Any) -> None:
+        """An arm compressed to the numbers of a single head, or to as many as said."""
+        self.compress[f"{arm}-{form}"] = CompressArm(of=arm, **{"dim": self._dim, **how})
