@@ -19,10 +19,10 @@ from accord.recipes.build import (
     build_embedder,
     build_objective,
     check_parts,
-    member_names,
     warm_proxies,
 )
 from accord.recipes.config import RunConfig
+from accord.recipes.head_names import member_names
 from accord.recipes.session import open_session, seconds_per_step
 from accord.recipes.source import open_source
 from accord.recipes.watch import Silence

@@ -12,7 +12,7 @@ import accord
 from accord.errors import ArtifactError, DataError, UnknownNameError, UsageError
 from accord.models import JoinedHead, LinearHead
 from accord.recipes import compress_run, evaluate_run, open_search, read_report, resolve, resume_run, train_run
-from accord.recipes.artifacts import embed_items, load_config, load_data, load_index, save_data
+from accord.recipes.artifacts import embed_items, load_config, load_data, load_embedder, load_index, save_data
 from accord.recipes.resolve import changed, dump
 from accord.runs import RunFolder
 from accord.types import Json
@@ -55,6 +55,17 @@ def closed(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder.write_text("config.yaml", dump(changed(load_config(folder), evaluation={"test": False})))
         folder.seal()
     return copy
+
+
+def test_heads_that_fitted_weights_leave_out_are_not_among_those_kept(
+    closed: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(
+        "accord.recipes.compress.fit_shares",
+        lambda outputs, labels, start: {name: float(place < 2) / 2 for place, name in enumerate(outputs)},
+    )
+    found = compress_run(closed, method="heads", fit_weights=True, out=tmp_path / "kept")
+    assert found["after"]["numbers"] == load_embedder(RunFolder.open(tmp_path / "kept")).dim == 32
 
 
 @pytest.fixture(scope="module")

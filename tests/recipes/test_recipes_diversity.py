@@ -18,8 +18,9 @@ from accord.ensembles import (
 from accord.errors import UsageError
 from accord.models import LinearHead, MaskedLinearHead
 from accord.recipes import resolve, resume_run, train_run
-from accord.recipes.build import build_embedder, build_objective, deployed, member_names, warm_proxies
+from accord.recipes.build import build_embedder, build_objective, deployed, warm_proxies
 from accord.recipes.config import RunConfig
+from accord.recipes.head_names import member_names
 from accord.recipes.interrupt import StoppedError
 from accord.runs import RunFolder
 from stopping import StopAt

@@ -12,17 +12,15 @@ from accord.errors import UsageError
 from accord.models import LinearHead, MaskedLinearHead
 from accord.recipes import compress_run, plan_study, read_report, resolve, resume_run, train_run
 from accord.recipes.build import (
-    SHARED,
     build_embedder,
     build_objective,
     build_optimizer,
     deployed,
-    head_names,
-    member_names,
     warm_proxies,
 )
 from accord.recipes.config import ModelConfig, RunConfig
 from accord.recipes.ensembles import attach_balance
+from accord.recipes.head_names import SHARED, head_names, member_names
 from accord.recipes.interrupt import StoppedError
 from accord.recipes.per_query import config_fingerprint
 from accord.recipes.resolve import dump, filled, read_yaml, validate

@@ -19,11 +19,11 @@ from accord.recipes.build import (
     build_optimizer,
     check_parts,
     deployed,
-    head_names,
     warm_proxies,
 )
 from accord.recipes.config import EnsembleConfig, RunConfig
 from accord.recipes.ensembles import attach_balance
+from accord.recipes.head_names import head_names
 from accord.recipes.idle_members import IdleMembers
 from accord.recipes.interrupt import StoppedError
 from accord.recipes.per_query import config_fingerprint

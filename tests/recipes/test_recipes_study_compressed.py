@@ -78,6 +78,8 @@ def test_only_arms_that_are_trained_are_tuned() -> None:
         ({"compress": {"small": {"of": "plian"}}}, UnknownNameError, "Did you mean 'plain'"),
         ({"compress": {"plain": {"of": "plain"}}}, UsageError, "'plain' is an arm that is trained, too"),
         ({"compress": {"small": {"of": "plain", "method": "pac"}}}, UsageError, "'small' does not fit.*\n.*pca"),
+        ({"compress": {"small": {"of": "plain", "heads": ["n_piar"]}}}, UsageError, "'small' does not fit.*\n.*n_pair"),
+        ({"compress": {"small": {"of": "plain", "heads": {"trunk": 0.0}}}}, UsageError, "small.heads.trunk"),
         ({"compress": {"a/b": {"of": "plain"}}}, UsageError, "compress: 'a/b' can't name a folder"),
         ({"compress": SMALL, "allow": []}, UsageError, "allow: .embedding_size."),
         ({"against": ["nobody"]}, UnknownNameError, "nobody"),
@@ -85,6 +87,11 @@ def test_only_arms_that_are_trained_are_tuned() -> None:
         ({"ablate": True, "arms": {"ours": {}}}, UsageError, "'ours' is the name of an arm that `ablate` adds"),
         ({"ablate": True, "base": "triplet"}, UsageError, "the base has one loss, and nothing to take apart"),
         ({"ablate": True, "base": "accord"}, UsageError, "write model.dim"),
+        (
+            {"ablate": True, "base": {**BASE, "model": {"total_dim": 24}}},
+            UsageError,
+            "divide model.total_dim differently",
+        ),
         ({"ablate": True, "base": {**BASE, "ensemble": {"student": "distil"}}}, UsageError, "only its student is kept"),
         ({"ablate": True, "base": {**BASE, "model": {"dim": 8, "heads": "shared"}}}, UsageError, "heads=shared"),
     ],
@@ -129,6 +136,22 @@ def test_an_ablation_of_a_prior_takes_each_loss_s_part_with_it() -> None:
     assert prior["n_pair-x3"] == (1.0, 1.0, 1.0)
     assert prior["n_pair"] is None
     assert plan.final("objects", "n_pair", 0, None, {}).ensemble.balance == "none"
+
+
+def test_a_loss_that_is_there_twice_goes_by_its_own_name_when_alone() -> None:
+    twice = [{"type": "n_pair"}, {"type": "n_pair", "options": {"penalty": 0.1}}]
+    plan = _plan(arms={}, ablate=True, base={**BASE, "losses": twice})
+    assert [arm for arm in plan.arms if arm.startswith("n_pair")][:2] == ["n_pair_1", "n_pair_2"]
+    assert plan.compressed["n_pair_2-head"].heads == plan.compressed["n_pair_2-wide-pca"].heads == {"n_pair": None}
+    assert plan.compressed["ours-heads"].heads == {"n_pair_1": None, "n_pair_2": None}
+
+
+def test_an_arm_of_a_student_has_its_head_alone() -> None:
+    taught = {"ensemble.student": "distil"}
+    made = {"small": {"of": "taught", "method": "pca", "dim": 4, "heads": ["student"]}}
+    assert _plan(arms={"taught": taught}, compress=made).names == ["taught", "small"]
+    with pytest.raises(UsageError, match="'small' does not fit"):
+        _plan(arms={"taught": taught}, compress={"small": {**made["small"], "heads": ["n_pair"]}})
 
 
 def test_an_ablation_asks_only_for_its_parts() -> None:
@@ -187,6 +210,7 @@ def test_named_heads_alone_are_picked(
         ({"trnuk": None}, "Did you mean 'trunk'"),
         ({"trunk": 0.0}, "'trunk' counts for nothing"),
         ({"trunk": -1.0}, "share of head 'trunk'"),
+        ({"n_pair": 0.0}, "'n_pair' counts for nothing"),
     ],
 )
 def test_heads_that_can_not_be_picked_are_refused(heads: dict[str, float | None], told: str, tiny_run: Path) -> None:

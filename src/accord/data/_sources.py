@@ -17,7 +17,8 @@ MAX_FILE_BYTES = 256 * 2**20
 MAX_ENTRIES = 2_000_000
 MAX_RATIO = 100  # image files hardly shrink in an archive; what grows a hundredfold was made to
 MAX_DEPTH = 32
-# what zipfile and zlib raise of damaged bytes, beside an OSError where a broken table points to no place in the file
+# what zipfile and zlib raise of damaged bytes, beside an OSError where a broken table points to no place in the file;
+# and, with NotImplementedError, of bytes that may be sound and are packed in a way that they don't know
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError)
 
 
@@ -217,7 +218,9 @@ def _is_zip(root: Path) -> bool:
 
 
 def _unread(error: Exception) -> str | None:
-    """What kept bytes from being read, if it was the system and not the bytes; EINVAL is a seek to no place."""
+    """What kept bytes from being read, if it was not that they are damaged; EINVAL is a seek to no place."""
+    if isinstance(error, NotImplementedError):
+        return "is packed in a way that can't be read here. Pack it again as a plain zip"
     if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
         return f"can't be read: {error.strerror}"
     return None

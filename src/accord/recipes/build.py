@@ -1,6 +1,5 @@
 """Builds what a configuration names: backbone, Embedder, objective, optimiser, batches."""
 
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,14 +46,13 @@ from accord.recipes.diversity import (
     seen_by,
 )
 from accord.recipes.ensembles import WEIGHT_RATES, build_balance, build_weighting, check_weighting
+from accord.recipes.head_names import SHARED, TRUNK, head_names, member_names
 from accord.recipes.relations import kind_of, related
 from accord.recipes.students import EPS, check_student, student_heads
-from accord.recipes.students import TRUNK as TRUNK
 from accord.runs import packaged_weights, read_weights
 from accord.training import Rates, parameter_groups
 from accord.types import Manifest, Preprocessing
 
-SHARED = "shared"  # the one head that all losses see
 MANY_CLASSES = 1000  # to try a loss with before they are known: some refuse to do with two or three
 KMEANS_ROUNDS = 10  # where proxies outnumber the classes they start from, or are shared by them
 
@@ -133,22 +131,6 @@ def preprocessing_of(config: RunConfig) -> Preprocessing:
     assert config.model.size is not None, "sizes are chosen before anything is built"
     base = info.preprocessing if info is not None else Preprocessing(config.model.size)
     return base._replace(size=config.model.size, fit=config.model.fit)
-
-
-def member_names(config: RunConfig) -> list[str]:
-    """One name per loss; a loss used twice gets a number. Code of another package goes by what follows its colon."""
-    types = [loss.type.rpartition(":")[2].replace(".", "_") for loss in config.losses]
-    counts, seen = Counter(types), Counter[str]()
-    names = []
-    for name in types:
-        seen[name] += 1
-        names.append(name if counts[name] == 1 else f"{name}_{seen[name]}")
-    return names
-
-
-def head_names(config: RunConfig) -> list[str]:
-    """The heads that a run trains: one per loss, by its name, or the one that all losses share."""
-    return [SHARED] if config.model.heads == "shared" else member_names(config)
 
 
 def build_objective(config: RunConfig, *, classes: int, steps_per_epoch: int = 1) -> nn.Module:

@@ -95,6 +95,8 @@ def compress_run(
     source = _look(run, config, embedder, manifest, watch)
     shares = _shares(source, fit_weights, watch)
     given = Material(heads_of(embedder, shares), shares, source.train, 2 * _head_dim(config), seed, watch)
+    if method == HEADS:  # of which fitted weights may have left some out
+        dim = sum(embedder.dims[name] for name in given.heads)
     chosen, tried = _choose(source, given, dim, method, scale, watch)
     document = _document(source, given, chosen, tried, dim, fitted=fit_weights, named=heads is not None)
     document["seconds"] = time.perf_counter() - begin

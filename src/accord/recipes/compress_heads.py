@@ -1,11 +1,11 @@
 """Which heads of a run are made one: all that count, or those a user names, each with a share of its own."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from accord.checks import check_range
 from accord.errors import UnknownNameError, UsageError
 from accord.models import Embedder, TrunkHead
-from accord.recipes.build import TRUNK
+from accord.recipes.head_names import TRUNK
 
 
 def read_heads(text: str) -> dict[str, float | None]:
@@ -28,27 +28,27 @@ def pick_heads(embedder: Embedder, named: Mapping[str, float | None] | None) -> 
     """The same trunk with the named heads alone; all of them, as they are, where nothing is named."""
     if named is None:
         return embedder
-    heads = dict(embedder.heads.items())
-    shares = {name: embedder.weights[name] / sum(embedder.weights.values()) for name in heads}
-    heads.setdefault(TRUNK, TrunkHead(embedder.width))
-    for name in named:
-        if name not in heads:
-            raise UnknownNameError("head", name, heads)
-    chosen = {name: _share(name, share, shares, alone=len(named) == 1) for name, share in named.items()}
-    for name, share in chosen.items():
+    check_heads(named, embedder.dims)
+    total = sum(embedder.weights.values())
+    own = {name: weight / total for name, weight in embedder.weights.items()}
+    usual = own if len(named) > 1 else dict.fromkeys(named, 1.0)
+    shares = {name: usual[name] if share is None else share for name, share in named.items()}
+    for name, share in shares.items():
         if not share > 0:
             raise UsageError(f"compress: head '{name}' counts for nothing; give it a share above 0, or leave it out.")
-    kept = {name: heads[name] for name in chosen}
-    parts = embedder.backbone, embedder.pool, kept
-    return Embedder(*parts, preprocessing=embedder.preprocessing, weights=chosen)
+    every = {TRUNK: TrunkHead(embedder.width), **embedder.heads}
+    kept = {name: every[name] for name in shares}
+    return Embedder(embedder.backbone, embedder.pool, kept, preprocessing=embedder.preprocessing, weights=shares)
 
 
-def _share(name: str, share: float | None, own: Mapping[str, float], *, alone: bool) -> float:
-    if share is not None:
-        check_range("compress", f"the share of head '{name}'", share, low=0)
-        return share
-    if alone:
-        return 1.0
-    if name not in own:
-        raise UsageError(f"compress: '{name}' has no share in this run; say how much it counts, such as {name}=0.5.")
-    return own[name]
+def check_heads(named: Mapping[str, float | None] | None, heads: Collection[str]) -> None:
+    """Refuse heads that a run does not have, `heads` being its own, and a share that nothing says."""
+    for name, share in (named or {}).items():
+        if name not in heads and name != TRUNK:
+            raise UnknownNameError("head", name, dict.fromkeys([*heads, TRUNK]))
+        if share is not None:
+            check_range("compress", f"the share of head '{name}'", share, low=0)
+        elif name not in heads and len(named or ()) > 1:
+            raise UsageError(
+                f"compress: '{name}' has no share in this run; say how much it counts, such as {name}=0.5."
+            )

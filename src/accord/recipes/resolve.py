@@ -14,6 +14,7 @@ from accord.errors import UnknownNameError, UsageError
 from accord.recipes.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from accord.recipes.diversity import refuse_idle_diversity
 from accord.recipes.ensembles import refuse_idle_ensemble, refuse_unlike_losses
+from accord.recipes.head_names import head_names
 from accord.recipes.named import RECIPES
 from accord.recipes.students import refuse_idle_student
 
@@ -106,7 +107,9 @@ def validate(raw: Mapping[str, Any]) -> RunConfig:
 def divided(config: RunConfig) -> RunConfig:
     """The configuration with `model.dim` in place of `model.total_dim`, which the heads divide among them."""
     total = config.model.total_dim
-    return config if total is None else changed(config, model={"dim": total // _heads(config), "total_dim": None})
+    return (
+        config if total is None else changed(config, model={"dim": total // len(head_names(config)), "total_dim": None})
+    )
 
 
 def filled(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,13 +155,9 @@ def _refuse_idle(config: RunConfig) -> None:
         )
 
 
-def _heads(config: RunConfig) -> int:
-    return 1 if config.model.heads == "shared" else len(config.losses)
-
-
 def _refuse_remainder(config: RunConfig) -> None:
     """Refuse a number of dimensions that the heads can't divide equally, or that is given twice."""
-    total, heads = config.model.total_dim, _heads(config)
+    total, heads = config.model.total_dim, len(head_names(config))
     if total is None:
         return
     if config.model.dim is not None:

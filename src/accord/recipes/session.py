@@ -19,13 +19,13 @@ from accord.recipes.build import (
     build_objective,
     build_optimizer,
     deployed,
-    head_names,
     preprocessing_of,
     warm_proxies,
 )
 from accord.recipes.config import RunConfig
 from accord.recipes.device import pick_device
 from accord.recipes.ensembles import attach_balance
+from accord.recipes.head_names import head_names
 from accord.recipes.idle_members import IdleMembers
 from accord.recipes.proxy_log import PREFIX, ProxyLog
 from accord.recipes.relations import TRIPLET_ACCURACY, accuracy_on

@@ -10,8 +10,8 @@ from accord.ensembles import STUDENT, Taught
 from accord.errors import UsageError
 from accord.models import Embedder, JoinedHead, LinearHead, MLPHead, TrunkHead
 from accord.recipes.config import RunConfig
+from accord.recipes.head_names import TRUNK
 
-TRUNK = "trunk"
 EPS = 0.01  # of the optimiser, for a network on top: its authors'
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from accord.errors import UsageError
-from accord.recipes.build import TRUNK, member_names
 from accord.recipes.config import EnsembleConfig, LossConfig, RunConfig
+from accord.recipes.head_names import TRUNK, loss_names, member_names
 from accord.recipes.study_config import CompressArm, Part
 
 OURS = "ours"
@@ -63,7 +63,7 @@ class Ablation:
         """Each loss alone: its head, its trunk, and both made one vector of a head's size."""
         for name, loss in self.losses.items():
             self.arms[name] = self._only([loss])
-            self._heads(name, "head", name)
+            self._heads(name, "head", *loss_names([loss]))
             self._heads(name, "trunk", TRUNK)
             self._small(name, "trunk-pca", method="pca", heads={TRUNK: None})
             if self.config.model.trunk_share > 0:
@@ -75,8 +75,8 @@ class Ablation:
         for name, loss in self.losses.items():
             arm = f"{name}-wide"
             self.arms[arm] = {**self._only([loss]), "model.dim": self._dim * len(self.losses)}
-            self._heads(arm, "head", name)
-            self._small(arm, "pca", method="pca", heads={name: None})
+            self._heads(arm, "head", *loss_names([loss]))
+            self._small(arm, "pca", method="pca", heads=dict.fromkeys(loss_names([loss])))
 
     def _same(self) -> None:
         """One loss in as many heads as there are members."""

@@ -1,17 +1,21 @@
 """The arms of a study that are made of other arms' finished runs: what they ask for, and how one is made."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from accord.errors import UnknownNameError, UsageError
 from accord.recipes.compress import check_names, compress_run
+from accord.recipes.compress_heads import check_heads
+from accord.recipes.config import RunConfig
+from accord.recipes.head_names import used_names
 from accord.recipes.study_config import CompressArm
 from accord.recipes.watch import Watch
 
 
-def check_compressed(compressed: Mapping[str, CompressArm], arms: Iterable[str], allow: Sequence[str]) -> None:
-    """Refuse now what would fail after hours of training; a mistake names the arm."""
-    arms = list(arms)
+def check_compressed(
+    compressed: Mapping[str, CompressArm], arms: Mapping[str, RunConfig], allow: Sequence[str]
+) -> None:
+    """Refuse now what would fail after hours of training; a mistake names the arm. `arms` are those trained."""
     for name, arm in compressed.items():
         if name in arms:
             raise UsageError(
@@ -21,7 +25,8 @@ def check_compressed(compressed: Mapping[str, CompressArm], arms: Iterable[str],
             raise UnknownNameError(f"arm that '{name}' is made of", arm.of, arms)
         try:
             check_names(arm.method, arm.scale)
-        except UnknownNameError as error:
+            check_heads(arm.heads, used_names(arms[arm.of]))
+        except (UnknownNameError, UsageError) as error:
             raise UsageError(f"The arm '{name}' does not fit.\n  {error}") from None
     if compressed and "embedding_size" not in allow:
         raise UsageError(

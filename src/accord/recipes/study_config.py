@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, ValidationError, field_validator
 
 from accord.errors import UsageError
-from accord.recipes.config import DataConfig, NotNegative, Positive, Section, Seed, Whole
+from accord.recipes.config import DataConfig, Positive, Section, Seed, Whole
 from accord.recipes.resolve import explain, read_config
 
 STUDIES = Path(__file__).parent / "studies"
@@ -61,7 +61,7 @@ class CompressArm(Section):
     dim: Whole | None = Field(None, description="numbers per embedding; null: those of one head")
     scale: str | None = Field(None, description="unit, length or distance; null: the usual one of the method")
     fit_weights: bool = Field(False, description="weigh the heads anew on the validation classes first")
-    heads: dict[str, NotNegative | None] | None = Field(
+    heads: dict[str, Positive | None] | None = Field(
         None, description="the heads that are made one, with shares; null: all of them"
     )
 

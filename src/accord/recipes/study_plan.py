@@ -7,9 +7,10 @@ from itertools import product
 from typing import Any, NamedTuple, TypeVar
 
 from accord.errors import UnknownNameError, UsageError
-from accord.recipes.build import check_parts, head_names
+from accord.recipes.build import check_parts
 from accord.recipes.comparable import MUST_AGREE, check_allowed
 from accord.recipes.config import RunConfig
+from accord.recipes.head_names import head_names
 from accord.recipes.resolve import resolve
 from accord.recipes.students import student_dim
 from accord.recipes.study_ablation import Ablation
@@ -61,6 +62,11 @@ def _ablation(study: StudyConfig) -> Ablation | None:
     if not study.ablate:
         return None
     base = deepcopy(study.base)
+    if "model.total_dim" in flat_settings(base):
+        raise UsageError(
+            "ablate: arms of one loss and of several divide model.total_dim differently, and would not be alike.\n"
+            "  Say how many numbers one head has, model.dim, in its place."
+        )
     return Ablation(resolve(recipe=base.pop("recipe", None), file=base), study.ablate)
 
 
@@ -179,7 +185,7 @@ def check_plan(plan: Plan) -> None:
         for arm, config in configs.items():
             _check_run(arm, config)
         _check_alike(configs, study.allow)
-    check_compressed(plan.compressed, plan.arms, study.allow)
+        check_compressed(plan.compressed, configs, study.allow)
     for arm in plan.against:
         if arm not in plan.names:
             raise UnknownNameError("arm to compare with", arm, plan.names)
