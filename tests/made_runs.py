@@ -1,5 +1,6 @@
-"""Run folders made in a moment, with scores as asked for: what a comparison reads, without any training."""
+"""Run folders made in a moment, with scores as asked for, without any training; and what runs have logged."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +105,9 @@ def make_methods(root: Path, means: dict[str, float], *, seeds: int = 5, **more:
         ]
         for place, (recipe, mean) in enumerate(means.items())
     }
+
+
+def logged_steps(run: Path) -> list[dict[str, Any]]:
+    """What a run's log says of each training step."""
+    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [row for row in rows if "terms" in row]

@@ -1,6 +1,5 @@
 """How the heads of a run are made to differ: what is built, what is refused, and that all of it trains and resumes."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ from accord.recipes.config import RunConfig
 from accord.recipes.head_names import member_names
 from accord.recipes.interrupt import StoppedError
 from accord.runs import RunFolder
+from made_runs import logged_steps
 from stopping import StopAt
 
 TERMS = {
@@ -161,11 +161,6 @@ def _run_config(folder: Path, *settings: str) -> RunConfig:
     return resolve(file={"data": {"source": str(folder)}}, settings=[*TINY, *settings])
 
 
-def _steps(run: Path) -> list[dict[str, object]]:
-    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    return [row for row in rows if "terms" in row]
-
-
 @pytest.mark.pretrained
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
@@ -173,7 +168,7 @@ def test_each_trains_and_is_logged(case: str, tiny_folder: Path, tmp_path: Path)
     config = _run_config(tiny_folder, "training.steps=3", *CASES[case])
     found = train_run(config, tmp_path / "run")
     assert 0 < found["validation"]["map@r"] <= 1
-    rows = _steps(tmp_path / "run")
+    rows = logged_steps(tmp_path / "run")
     assert len(rows) == 3
     with_term = any("diversity=" in setting for setting in CASES[case])
     for row in rows:
@@ -203,6 +198,6 @@ def test_adversaries_go_on_bit_equal(tiny_folder: Path, tmp_path: Path) -> None:
         RunFolder.open(tmp_path / run).load_tensors("model.safetensors")[0] for run in ("whole", "stopped")
     )
     assert all(torch.equal(first[key], second[key]) for key in first)
-    assert [row["terms"] for row in _steps(tmp_path / "whole")] == [
-        row["terms"] for row in _steps(tmp_path / "stopped")
+    assert [row["terms"] for row in logged_steps(tmp_path / "whole")] == [
+        row["terms"] for row in logged_steps(tmp_path / "stopped")
     ]

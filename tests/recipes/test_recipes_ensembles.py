@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,6 +16,7 @@ from accord.recipes.interrupt import StoppedError
 from accord.recipes.log_entry import step_entry
 from accord.runs import RunFolder
 from accord.types import Step
+from made_runs import logged_steps
 from stopping import StopAt
 
 EQUAL = "ensemble.prior=[1,1,1,1,1]"
@@ -148,10 +148,6 @@ def _run(folder: Path, *settings: str) -> RunConfig:
     return resolve(file={"data": {"source": str(folder)}}, settings=[*TINY, *settings])
 
 
-def _steps(run: Path) -> list[dict[str, Any]]:
-    return [row for row in map(json.loads, (run / "log.jsonl").read_text().splitlines()) if "step" in row]
-
-
 def _same(one: Path, other: Path) -> bool:
     first, second = (RunFolder.open(run).load_tensors("model.safetensors")[0] for run in (one, other))
     return all(torch.equal(first[key], second[key]) for key in first)
@@ -162,7 +158,7 @@ def _same(one: Path, other: Path) -> bool:
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
 def test_a_run_learns_under_every_weighting(weighting: str, tiny_folder: Path, tmp_path: Path) -> None:
     report = train_run(_run(tiny_folder, f"ensemble.weighting={weighting}", EQUAL), tmp_path / "run")
-    steps = _steps(tmp_path / "run")
+    steps = logged_steps(tmp_path / "run")
     assert report["metrics"]["recall@1"] > 2 * report["chance"]["recall@1"]
     assert not any(step["skipped"] for step in steps)
     first, last = steps[0]["weights"], steps[-1]["weights"]
@@ -177,7 +173,7 @@ def test_a_run_learns_under_every_weighting(weighting: str, tiny_folder: Path, t
 @pytest.mark.parametrize("rule", RULES)
 def test_a_run_learns_under_every_balance(rule: str, tiny_folder: Path, tmp_path: Path) -> None:
     report = train_run(_run(tiny_folder, f"ensemble.balance={rule}"), tmp_path / "run")
-    steps = _steps(tmp_path / "run")
+    steps = logged_steps(tmp_path / "run")
     assert report["metrics"]["recall@1"] > 2 * report["chance"]["recall@1"]
     assert not any(step["skipped"] for step in steps)
     assert all(len(step["gradients"]["norms"]) == 5 for step in steps)
@@ -197,6 +193,6 @@ def test_a_stopped_run_goes_on_bit_equal(settings: tuple[str, ...], tiny_folder:
         train_run(config, tmp_path / "stopped", watch=StopAt(4))
     resume_run(tmp_path / "stopped")
     assert _same(tmp_path / "whole", tmp_path / "stopped")
-    assert [row["weights"] for row in _steps(tmp_path / "whole")] == [
-        row["weights"] for row in _steps(tmp_path / "stopped")
+    assert [row["weights"] for row in logged_steps(tmp_path / "whole")] == [
+        row["weights"] for row in logged_steps(tmp_path / "stopped")
     ]

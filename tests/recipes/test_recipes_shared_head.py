@@ -25,6 +25,7 @@ from accord.recipes.interrupt import StoppedError
 from accord.recipes.per_query import config_fingerprint
 from accord.recipes.resolve import dump, filled, read_yaml, validate
 from accord.runs import RunFolder
+from made_runs import logged_steps
 from stopping import StopAt
 
 ONE = "model.heads=shared"
@@ -173,11 +174,6 @@ def _run_config(folder: Path, *settings: str) -> RunConfig:
     return resolve(file={"data": {"source": str(folder)}}, settings=[*TINY, *settings])
 
 
-def _steps(run: Path) -> list[dict[str, object]]:
-    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    return [row for row in rows if "terms" in row]
-
-
 @pytest.mark.pretrained
 @pytest.mark.slow
 def test_a_run_trains_reports_and_folds_to_what_it_was(tiny_folder: Path, tmp_path: Path) -> None:
@@ -186,7 +182,7 @@ def test_a_run_trains_reports_and_folds_to_what_it_was(tiny_folder: Path, tmp_pa
     embedder = accord.load(tmp_path / "run")
     assert embedder.weights == {SHARED: 1.0}
     assert embedder.dim == 16
-    row = _steps(tmp_path / "run")[0]
+    row = logged_steps(tmp_path / "run")[0]
     assert list(row["terms"]) == list(row["weights"]) == member_names(config)
     assert read_report(tmp_path / "run")["heads"] == {}, "one head is the whole embedding"
     assert not (tmp_path / "run" / "heads.json").exists()
@@ -221,6 +217,6 @@ def test_a_stopped_run_goes_on_bit_equal(tiny_folder: Path, tmp_path: Path) -> N
         RunFolder.open(tmp_path / run).load_tensors("model.safetensors")[0] for run in ("whole", "stopped")
     )
     assert all(torch.equal(first[key], second[key]) for key in first)
-    assert [row["terms"] for row in _steps(tmp_path / "whole")] == [
-        row["terms"] for row in _steps(tmp_path / "stopped")
+    assert [row["terms"] for row in logged_steps(tmp_path / "whole")] == [
+        row["terms"] for row in logged_steps(tmp_path / "stopped")
     ]

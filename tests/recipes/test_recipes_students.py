@@ -1,6 +1,5 @@
 """Students beside their ensemble as a configuration names them: refused, built, and learnt by in whole runs."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from accord.recipes.study_ablation import Ablation
 from accord.recipes.study_plan import _looked_at
 from accord.runs import RunFolder
 from accord.types import Step
+from made_runs import logged_steps
 from stopping import StopAt
 
 SMALL = ("model.size=32", "model.dim=8", "model.backbone=resnet10")
@@ -308,10 +308,6 @@ def _run(folder: Path, *settings: str, **data: str) -> RunConfig:
     return resolve(file={"data": {"source": str(folder), **data}}, settings=[*TINY, *settings])
 
 
-def _steps(run: Path) -> list[dict[str, Any]]:
-    return [row for row in map(json.loads, (run / "log.jsonl").read_text().splitlines()) if "terms" in row]
-
-
 def _tensors(run: Path) -> dict[str, Tensor]:
     return RunFolder.open(run).load_tensors("model.safetensors")[0]
 
@@ -323,7 +319,7 @@ def test_each_trains_is_logged_and_is_one_vector(case: str, tiny_folder: Path, t
     config = _run(tiny_folder, CLOSED, "training.steps=3", *CASES[case])
     found = train_run(config, tmp_path / "run")
     assert 0 < found["validation"]["map@r"] <= 1
-    rows = _steps(tmp_path / "run")
+    rows = logged_steps(tmp_path / "run")
     assert len(rows) == 3
     for row in rows:
         assert row["terms"][STUDENT] > 0
@@ -355,7 +351,7 @@ def test_a_stopped_run_goes_on_bit_equal(settings: tuple[str, ...], tiny_folder:
     first, second = _tensors(tmp_path / "whole"), _tensors(tmp_path / "stopped")
     assert first.keys() == second.keys()
     assert all(torch.equal(first[key], second[key]) for key in first)
-    whole, stopped = _steps(tmp_path / "whole"), _steps(tmp_path / "stopped")
+    whole, stopped = logged_steps(tmp_path / "whole"), logged_steps(tmp_path / "stopped")
     assert [row["terms"] for row in whole] == [row["terms"] for row in stopped]
 
 
@@ -369,10 +365,10 @@ def test_a_network_on_top_changes_nothing_below_it(tiny_folder: Path, tmp_path: 
     for key, value in plain.items():
         inside = key.replace("heads.", "heads.student.heads.", 1) if key.startswith("heads.") else key
         assert torch.equal(value, taught[inside]), key
-    names = [(row["terms"], row["gradient_norm"]) for row in _steps(tmp_path / "plain")]
+    names = [(row["terms"], row["gradient_norm"]) for row in logged_steps(tmp_path / "plain")]
     beside = [
         ({name: value for name, value in row["terms"].items() if name != STUDENT}, row["gradient_norm"])
-        for row in _steps(tmp_path / "taught")
+        for row in logged_steps(tmp_path / "taught")
     ]
     assert names == beside
 
@@ -403,5 +399,5 @@ def test_relations_teach_a_student_as_well(student: str, tiny_folder: Path, tmp_
     (tmp_path / "pairs.csv").write_text("\n".join(["anchor,positive", *lines]) + "\n")
     config = _run(tiny_folder, CLOSED, "training.steps=2", student, relations=str(tmp_path / "pairs.csv"))
     train_run(config, tmp_path / "run")
-    assert all(row["terms"][STUDENT] > 0 for row in _steps(tmp_path / "run"))
+    assert all(row["terms"][STUDENT] > 0 for row in logged_steps(tmp_path / "run"))
     assert list(accord.load(tmp_path / "run").heads) == [STUDENT]
