@@ -15,6 +15,8 @@ from accord.errors import ArtifactError, ResourceError, UsageError
 from accord.recipes import evaluate_run, resolve, resume_run, study_worker, train_run
 from accord.recipes.config import RunConfig
 from accord.recipes.interrupt import StoppedError
+from accord.recipes.study_plan import Job
+from accord.recipes.study_pool import order_of
 from accord.recipes.study_worker import main, work
 from accord.recipes.untested import read_result, read_validation
 from accord.recipes.watch import Silence
@@ -113,7 +115,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[Json]:
 
 
 def _order(monkeypatch: pytest.MonkeyPatch, out: Path) -> None:
-    order = {"config": resolve().model_dump(mode="json"), "out": str(out), "trial": False, "tuned_by": 0}
+    order = order_of(Job(out.name, "objects", "ours", 0, resolve()), out.parent, tuned_by=0)
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(order) + "\n"))
 
 

@@ -30,6 +30,18 @@ class Event(NamedTuple):
     entry: Json
 
 
+def order_of(job: Job, folder: Path, *, tuned_by: int) -> Json:
+    """What the process of a run is told to do."""
+    return {
+        "config": job.config.model_dump(mode="json"),
+        "out": str(folder / job.name),
+        "trial": job.trial is not None,
+        "tuned_by": tuned_by,
+        "of": None if job.of is None else str(folder / job.of),
+        "compress": None if job.compress is None else job.compress.model_dump(mode="json"),
+    }
+
+
 class Child:
     """One run's process, and a thread that passes on what it says."""
 
@@ -45,14 +57,7 @@ class Child:
             start_new_session=True,  # Ctrl-C is for the study, which then stops its runs one time each
             env={**os.environ, **ONE_THREAD},
         )
-        order = {
-            "config": job.config.model_dump(mode="json"),
-            "out": str(folder / job.name),
-            "trial": job.trial is not None,
-            "tuned_by": tuned_by,
-            "of": None if job.of is None else str(folder / job.of),
-            "compress": None if job.compress is None else job.compress.model_dump(mode="json"),
-        }
+        order = order_of(job, folder, tuned_by=tuned_by)
         assert self.process.stdin is not None, "stdin is a pipe"
         with suppress(OSError):  # a process that died at once is told of by its end
             self.process.stdin.write(json.dumps(order).encode() + b"\n")
