@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -35,7 +36,9 @@ def whole(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _start(source: Path, *words: str, cwd: Path) -> subprocess.Popen[str]:
     settings = [word for setting in SETTINGS for word in ("--set", setting)]
     command = [sys.executable, "-m", "accord", "train", str(source), "--out", "run", *settings, *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd)
+    # with the one thread of the tests, in which the rest is run: on some processors the number of them decides bits
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd, env=alone)
 
 
 def _stop(process: subprocess.Popen[str], number: signal.Signals, log: Path, *, after: int) -> tuple[int, str, str]:
