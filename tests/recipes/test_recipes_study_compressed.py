@@ -12,6 +12,7 @@ from accord.errors import UnknownNameError, UsageError
 from accord.recipes import resolve
 from accord.recipes.artifacts import load_config, load_embedder
 from accord.recipes.compress_heads import pick_heads, read_heads
+from accord.recipes.features import FEATURES
 from accord.recipes.study import plan_study, run_study
 from accord.recipes.study_ablation import Ablation
 from accord.recipes.study_config import PARTS, CompressArm, StudyConfig, make_study, read_study
@@ -51,6 +52,14 @@ def test_an_arm_that_is_made_follows_the_one_it_is_made_of() -> None:
     assert made.compress == CompressArm(of="plain", method="pca", dim=4)
     assert made.planned["compression"]["method"] == "pca"
     assert made.planned["training"]["seed"] == 1
+
+
+def test_a_run_that_others_are_made_of_keeps_what_they_need() -> None:
+    schedule = Schedule(_plan(arms={"plain": {}, "other": {"training.warmup": 0.1}}, compress=SMALL), {"objects": 0})
+    assert {job.name for job in schedule.jobs({}) if job.is_source} == {f"runs/objects/plain/seed-{n}" for n in (0, 1)}
+    assert dict(schedule.sources()) == {
+        f"runs/objects/plain/seed-{n}": [f"runs/objects/small/seed-{n}"] for n in (0, 1)
+    }
 
 
 def test_what_it_is_made_of_may_fail() -> None:
@@ -253,6 +262,8 @@ def test_a_study_trains_once_and_makes_the_rest(tiny_folder: Path, tmp_path: Pat
     sizes = {arm: load_embedder(RunFolder.open(out / f"runs/things/{arm}/seed-0")).dim for arm in ("trunk", "heads")}
     assert sizes == {"trunk": load_embedder(RunFolder.open(out / "runs/things/both/seed-0")).width, "heads": 16}
     assert load_config(RunFolder.open(out / "runs/things/heads/seed-0")).compression is not None
+    assert not list(out.rglob(FEATURES))  # kept for those that are made of the run, and no longer
+    assert RunFolder.open(out / "runs/things/both/seed-0").is_sealed()
     del study["compress"]["wide"]
     study["name"] = "again"
     file.write_text(json.dumps(study))

@@ -44,3 +44,7 @@ def test_puts_identical_items_in_one_place():
 def test_ignores_lengths_and_minds_directions():
     x = clusters(3, 8, 10)
     assert project_2d(x) == project_2d(x * 4)
+
+
+def test_takes_principal_components_where_nobody_wants_to_wait():
+    assert project_2d(clusters(5, 12, 40), tsne=False).method == "PCA"

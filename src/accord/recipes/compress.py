@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from accord.checks import check_count
+from accord.data import ClassMap
 from accord.ensembles import fit_shares
 from accord.errors import AccordError, DataError, UnknownNameError, UsageError
 from accord.evaluation import evaluate
@@ -26,10 +27,11 @@ from accord.recipes.artifacts import (
 from accord.recipes.build import ask_before_imports
 from accord.recipes.compress_heads import pick_heads
 from accord.recipes.compress_methods import HEADS, METHODS, Candidate, Material, plans, usual_scale
-from accord.recipes.compress_space import SCALES, Cost, Stored, cost_of, heads_of, outputs_of, pooled
+from accord.recipes.compress_space import SCALES, Cost, Stored, cost_of, heads_of, outputs_of
 from accord.recipes.config import RunConfig
 from accord.recipes.device import device_at_hand
 from accord.recipes.evaluate import REPORT, report_on
+from accord.recipes.features import Looked, load_looked
 from accord.recipes.per_query import TUNING
 from accord.recipes.resolve import changed, dump
 from accord.recipes.session import can_be_judged
@@ -54,6 +56,7 @@ class _Source(NamedTuple):
     manifest: Manifest
     train: Stored
     validation: Stored | None
+    looked: Looked
 
 
 def compress_run(
@@ -149,16 +152,18 @@ def _dim(dim: int | None, method: str, embedder: Embedder, config: RunConfig, im
 def _look(run: RunFolder, config: RunConfig, embedder: Embedder, manifest: Manifest, watch: Watch) -> _Source:
     """One pass over the images that may be looked at: those of the test stay closed."""
     device = device_at_hand(config.training.device, watch)
-    embedder = embedder.to(device)
+    embedder, looked = embedder.to(device), load_looked(run)
     parts: dict[str, Stored | None] = {"validation": None}
     for split in ("train", "validation"):
         part = manifest.only(split)
         if split == "train" or can_be_judged(part):
-            parts[split] = pooled(embedder, part, device=device, progress=_bar(watch, f"embedding {split}"))
+            told = _bar(watch, f"embedding {split}")
+            features = looked.own.of(embedder, part, device=device, progress=told)
+            parts[split] = Stored(features, ClassMap(part.classes).numbers(part))
     embedder.heads.cpu()
     train = parts["train"]
     assert train is not None, "a run without training images was refused"
-    return _Source(run, config, embedder, manifest, train, parts["validation"])
+    return _Source(run, config, embedder, manifest, train, parts["validation"], looked)
 
 
 def _shares(source: _Source, fit: bool, watch: Watch) -> dict[str, float]:
@@ -279,7 +284,9 @@ def _write(source: _Source, chosen: Candidate, document: Json, out: Path, *, ove
             watch.say("the unseen classes of this run stay closed (evaluation.test=false), and so do the new one's")
             end_untested(run, training_seconds=training or 0.0)
             return result
-        report = report_on(run, small, config, source.manifest, watch=watch, training_seconds=training)
+        report = report_on(
+            run, small, config, source.manifest, watch=watch, training_seconds=training, looked=source.looked
+        )
     return {**result, "metrics": report["metrics"], "original": _report(old).get("metrics")}
 
 

@@ -1,19 +1,16 @@
 """What a compression is fitted to: a run's pooled features, its heads side by side, and the head it ends as."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from accord.data import ImageTable
 from accord.ensembles import Affine, compose, head_distance_scales, side_by_side
 from accord.errors import UsageError
 from accord.geometry import normalise
-from accord.models import Embedder, JoinedHead, LinearHead, MLPHead, TrunkHead, evaluating
-from accord.recipes.artifacts import EMBED_BATCH
-from accord.types import Manifest
+from accord.models import Embedder, JoinedHead, LinearHead, MLPHead, TrunkHead
 
 SCALES = ("unit", "length", "distance")
 
@@ -55,26 +52,6 @@ class Space:
         if self.unit or why_not_affine(self.heads) is not None:
             return None
         return side_by_side([affine_of(head) for head in self.heads.values()], [self.factors[n] for n in self.heads])
-
-
-def pooled(
-    embedder: Embedder,
-    manifest: Manifest,
-    *,
-    device: torch.device,
-    progress: Callable[[int, int], None] | None = None,
-) -> Stored:
-    """One pass over the images: their pooled features."""
-    table = ImageTable(manifest, embedder.preprocessing, budget_bytes=0)
-    found: list[Tensor] = []
-    done = 0
-    with evaluating(embedder), torch.no_grad(), torch.autocast(device.type, enabled=False):
-        for batch in table.batches(EMBED_BATCH):
-            found.append(embedder.features(batch.inputs.to(device)).cpu())
-            done += len(batch.ids)
-            if progress is not None:
-                progress(done, len(table))
-    return Stored(torch.cat(found), table.labels)
 
 
 def heads_of(embedder: Embedder, shares: Mapping[str, float]) -> dict[str, nn.Module]:

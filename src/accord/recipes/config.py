@@ -221,6 +221,9 @@ class EvaluationConfig(Section):
     raw_pixels: bool | None = Field(
         None, description="judge the pixels themselves, too; null: unless that takes minutes"
     )
+    map: Literal["tsne", "pca"] = Field(
+        "tsne", description="the report's map of the unseen classes; pca spares a study of many runs seconds each"
+    )
 
 
 class CompressionConfig(Section):

@@ -16,7 +16,6 @@ from accord.geometry import places
 from accord.index import ExactIndex
 from accord.models import Embedder
 from accord.recipes.artifacts import (
-    embed_items,
     facts_of_split,
     load_config,
     load_data,
@@ -29,6 +28,7 @@ from accord.recipes.clusters import affordable_seeds, fewer_seeds
 from accord.recipes.config import RunConfig
 from accord.recipes.contributions import tell_heads
 from accord.recipes.device import device_at_hand
+from accord.recipes.features import Looked, embed_kept, save_looked
 from accord.recipes.idle_members import excluded_notes
 from accord.recipes.intervals import class_intervals, few_classes, t_intervals
 from accord.recipes.ledger import Opening, open_test_set
@@ -65,16 +65,20 @@ def report_on(
     *,
     watch: Watch,
     training_seconds: float | None = None,
+    looked: Looked | None = None,
+    keep_features: bool = False,
 ) -> Json:
     """Embed everything, judge trained and frozen on the unseen classes, write index, report and checksums.
 
-    That the test set was opened is written to its ledger first, and then told in the report.
+    That the test set was opened is written to its ledger first, and then told in the report. Images that were `looked`
+    at before are not opened again; with `keep_features` what was seen stays in the run's folder.
     """
     clock = _Clock()
     opening = _open(run, embedder, config, manifest)
     watch.say(f"the test set has been opened {opening.words}")
     device = next(embedder.parameters()).device
-    everything = embed_items(embedder, manifest, device=device, progress=_bar(watch, "embedding"))
+    looked = looked or Looked.nothing()
+    everything = embed_kept(embedder, manifest, looked.own, device=device, progress=_bar(watch, "embedding"))
     save_index(run, ExactIndex(everything), embedder)
     test, classes = _unseen(everything, manifest)
     clock.lap("embedding")
@@ -83,16 +87,17 @@ def report_on(
     seeds = affordable_seeds(test, config.evaluation.nmi_seeds)
     measured = judge_test(everything, manifest, config, nmi_seeds=seeds, neighbours=NEIGHBOURS)
     trained = shown(measured, config)
-    frozen = embed_items(
-        build_baseline(config).to(device), manifest.only("test"), device=device, progress=_bar(watch, "frozen baseline")
-    )
+    before, told = build_baseline(config).to(device), _bar(watch, "frozen baseline")
+    frozen = embed_kept(before, manifest.only("test"), looked.frozen, device=device, progress=told)
+    if keep_features:
+        save_looked(run, looked)
     frozen_seeds = affordable_seeds(frozen, config.evaluation.nmi_seeds)
     frozen_measured = judge_test(frozen, manifest, config, nmi_seeds=frozen_seeds)
     baseline = shown(frozen_measured, config)
     pixels = judge_pixels(manifest, config, watch)
     clock.lap("evaluation")
-    before = _seconds_before(run, training_seconds)
-    seconds = {**before, **clock.laps}
+    earlier = _seconds_before(run, training_seconds)
+    seconds = {**earlier, **clock.laps}
     inputs = _inputs(run, trained, baseline, test, classes, manifest, config, seconds, opening)
     curves = {"trained": curve(measured), "baseline": curve(frozen_measured), "chance": chance_curve(measured)}
     protocol = protocol_of(manifest, config, nmi_seeds=seeds)
@@ -102,7 +107,7 @@ def report_on(
     by_t = t_intervals(trained.per_query, trained.query_labels)
     report = {**make_report(inputs), "t_intervals": by_t, "test_set": opening.as_json()}
     _tell_threshold(report, run, embedder, everything, manifest, watch)
-    facts = facts_of(run, config, manifest, embedder, nmi_seeds=seeds, training_seconds=before.get("training"))
+    facts = facts_of(run, config, manifest, embedder, nmi_seeds=seeds, training_seconds=earlier.get("training"))
     save_per_query(run, trained, baseline, manifest, {**facts, "test_set": report["test_set"]})
     write_report(run.path, report, _thumbnails(manifest, report))
     run.seal()
@@ -193,6 +198,7 @@ def _inputs(
         environment=environment(),
         seconds=seconds,
         peak_memory_bytes=peak_memory_bytes(),
+        tsne=config.evaluation.map == "tsne",
     )
 
 

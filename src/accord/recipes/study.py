@@ -168,6 +168,7 @@ def _work(folder: StudyFolder, schedule: Schedule, outcomes: dict[str, Outcome],
     stopped: set[str] = set()
     with stop_flag() as flag, open_pool(folder.path, workers) as pool:
         todo = _learn(folder, schedule, outcomes)
+        _clear(folder, schedule, outcomes)
         while not flag.number:
             for job in [job for job in todo if job.name not in pool.children and job.name not in stopped][: pool.free]:
                 folder.begin(job)
@@ -177,6 +178,7 @@ def _work(folder: StudyFolder, schedule: Schedule, outcomes: dict[str, Outcome],
             event = pool.next(LISTEN_SECONDS)
             if event is not None and _heard(event, folder, outcomes, board, stopped):
                 todo = _learn(folder, schedule, outcomes)
+                _clear(folder, schedule, outcomes)
         board.close()
         if flag.number:
             watch.say("stopping: the runs at work save what they have")
@@ -187,6 +189,13 @@ def _work(folder: StudyFolder, schedule: Schedule, outcomes: dict[str, Outcome],
             "  Go on by the same command.",
             number=flag.number or 15,
         )
+
+
+def _clear(folder: StudyFolder, schedule: Schedule, outcomes: Mapping[str, Outcome]) -> None:
+    """Clear away what runs keep for others that are made of them, where all of those are over."""
+    for source, made in schedule.sources():
+        if all(outcomes.get(name, Outcome()).is_over for name in made):
+            folder.clear(source)
 
 
 def _over(outcomes: Mapping[str, Outcome]) -> int:

@@ -1,10 +1,11 @@
 """A study's folder: what was planned, what was found and what failed; one owner at a time, and nothing is forgotten."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from accord.errors import ArtifactError, UsageError
+from accord.errors import ArtifactError, ResourceError, UsageError
+from accord.recipes.features import FEATURES
 from accord.recipes.resolve import filled, flat
 from accord.recipes.study_config import StudyConfig
 from accord.recipes.study_plan import Job
@@ -68,6 +69,14 @@ class StudyFolder:
         report = run.read_json("report.json")
         seconds = sum(report["seconds"].values())
         return Outcome(FINISHED, read_validation(run), report["metrics"], seconds=seconds)
+
+    def clear(self, job_name: str) -> None:
+        """Remove what a run kept for those that were to be made of it."""
+        path = self.path / job_name
+        if (path / FEATURES).is_file():
+            with suppress(ResourceError), RunFolder.open(path) as run:  # somebody is at work there: it is only space
+                run.drop(FEATURES)
+                run.seal()
 
     def refuse_changes(self, jobs: Iterable[Job]) -> None:
         """Refuse to go on where a run that is there was started with other options than the study asks for now."""

@@ -38,7 +38,7 @@ _LOOKED_AT = {
 class Job(NamedTuple):
     """One run of a study. `name` is also its folder below the study's; `trial` is None for a run that counts.
 
-    A compressed run knows the name of the run it is made `of`, whose configuration is its own.
+    A compressed run knows the name of the run it is made `of`, whose configuration is its own; that one `is_source`.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Job(NamedTuple):
     trial: int | None = None
     of: str | None = None
     compress: CompressArm | None = None
+    is_source: bool = False
 
     @property
     def planned(self) -> Json:

@@ -37,6 +37,7 @@ def order_of(job: Job, folder: Path, *, tuned_by: int) -> Json:
         "out": str(folder / job.name),
         "trial": job.trial is not None,
         "tuned_by": tuned_by,
+        "is_source": job.is_source,
         "of": None if job.of is None else str(folder / job.of),
         "compress": None if job.compress is None else job.compress.model_dump(mode="json"),
     }

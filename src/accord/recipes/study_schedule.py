@@ -145,8 +145,9 @@ class Schedule:
             if best is None:
                 return []
             tuned = best.settings
+        is_source = any(made.of == arm for made in self.plan.compressed.values())
         return [
-            Job(name, data, arm, seed, self.plan.final(data, arm, seed, fold, tuned), fold)
+            Job(name, data, arm, seed, self.plan.final(data, arm, seed, fold, tuned), fold, is_source=is_source)
             for name, seed, fold in self.final_names(data, arm)
         ]
 
@@ -178,6 +179,14 @@ class Schedule:
                 folds = range(study.folds or 1)
             rows.extend((f"runs/{data}/{arm}/seed-{seed}{_suffix(fold)}", seed, fold) for fold in folds)
         return rows
+
+    def sources(self) -> Iterator[tuple[str, list[str]]]:
+        """Every run that others are made of, with the names of those."""
+        for data, arm in self.pairs():
+            forms = [self.final_names(data, name) for name, made in self.plan.compressed.items() if made.of == arm]
+            if forms:
+                for place, (name, _, _) in enumerate(self.final_names(data, arm)):
+                    yield name, [rows[place][0] for rows in forms]
 
     def _propose(self, data: str, arm: str, number: int, tried: list[Tried]) -> dict[str, Any]:
         """The settings of a trial, asked for once: `tpe` takes its time, and this is called whenever a run ends."""

@@ -61,15 +61,19 @@ def tell(entry: Json) -> None:
         os.write(1, json.dumps(entry).encode() + b"\n")
 
 
-def work(config: RunConfig, out: Path, *, trial: bool, tuned_by: int, watch: Watch) -> None:
-    """Do a run, or go on with it; then clear away what only a stopped run needs, and of a trial the weights, too."""
+def work(config: RunConfig, out: Path, *, trial: bool, tuned_by: int, watch: Watch, is_source: bool = False) -> None:
+    """Do a run, or go on with it; then clear away what only a stopped run needs, and of a trial the weights, too.
+
+    One that others are made of (`is_source`) keeps what its trunk saw, until the study clears it away.
+    """
     if _has_begun(out):
         _wait_until_free(out)
         # the study's file names the code, and whoever runs the study has read it; the run must name the same
         trusted = load_config(RunFolder.open(out)).model.backbone == config.model.backbone
-        resume_run(out, watch=watch, allow_imports=trusted)
+        resume_run(out, watch=watch, allow_imports=trusted, keep_features=is_source)
     else:
-        train_run(config, out, watch=watch, overwrite=out.exists(), tuning={"trials": tuned_by} if tuned_by else None)
+        tuning = {"trials": tuned_by} if tuned_by else None
+        train_run(config, out, watch=watch, overwrite=out.exists(), tuning=tuning, keep_features=is_source)
     with RunFolder.open(out) as run:
         for name in BULKY if trial else BULKY[:1]:
             run.drop(name)
@@ -108,7 +112,8 @@ def _follow() -> None:
 def _do(job: Mapping[str, Any], watch: Watch) -> None:
     config, out = validate(job["config"]), Path(job["out"])
     if job["compress"] is None:
-        work(config, out, trial=job["trial"], tuned_by=job["tuned_by"], watch=watch)
+        how = {key: job[key] for key in ("trial", "tuned_by", "is_source")}
+        work(config, out, **how, watch=watch)
     else:
         arm = CompressArm.model_validate(job["compress"])
         compress_arm(arm, Path(job["of"]), out, seed=config.training.seed, watch=watch)

@@ -48,11 +48,13 @@ def train_run(
     watch: Watch | None = None,
     overwrite: bool = False,
     tuning: Json | None = None,
+    keep_features: bool = False,
 ) -> Json:
     """Train as configured, evaluate on the unseen classes, write the run folder; return the report.
 
     With `evaluation.test: false` the unseen classes stay closed, and what is returned is the validation result.
-    `tuning` is kept in the run: `{"trials": 20}` for a configuration that was the best of 20.
+    `tuning` is kept in the run: `{"trials": 20}` for a configuration that was the best of 20. With `keep_features` so
+    is what its trunk gives for every image, for whoever compresses the run.
     """
     watch = watch or Silence()
     begin = time.perf_counter()
@@ -72,10 +74,12 @@ def train_run(
         save_data(run, session.manifest)
         session.begin = begin
         _teach(run, session, first=0, watch=watch)
-        return _finish(run, session, watch)
+        return _finish(run, session, watch, keep_features=keep_features)
 
 
-def resume_run(path: Path, *, watch: Watch | None = None, allow_imports: bool = False) -> Json:
+def resume_run(
+    path: Path, *, watch: Watch | None = None, allow_imports: bool = False, keep_features: bool = False
+) -> Json:
     """Go on with a stopped run from its last saved step, as if it had never stopped; a finished one is left alone.
 
     A run whose backbone is code of another package goes on only with `allow_imports`.
@@ -109,7 +113,7 @@ def resume_run(path: Path, *, watch: Watch | None = None, allow_imports: bool = 
         run.truncate_log(first)
         watch.say(f"going on after step {first} of {session.steps}")
         _teach(run, session, first=first, watch=watch)
-        return _finish(run, session, watch)
+        return _finish(run, session, watch, keep_features=keep_features)
 
 
 def _settle(config: RunConfig, manifest: Manifest, watch: Watch) -> tuple[RunConfig, Session]:
@@ -227,7 +231,7 @@ def _judge(run: RunFolder, session: Session, *, step: int, watch: Watch) -> None
         save_embedder(run, session.deployed(), BEST, step=step)
 
 
-def _finish(run: RunFolder, session: Session, watch: Watch) -> Json:
+def _finish(run: RunFolder, session: Session, watch: Watch, *, keep_features: bool) -> Json:
     """Choose the checkpoint, write the model, evaluate, write index and report, seal the folder."""
     seconds = session.seconds
     embedder = session.deployed()
@@ -242,7 +246,15 @@ def _finish(run: RunFolder, session: Session, watch: Watch) -> Json:
     if not session.config.evaluation.test:
         _tell_heads(run, embedder, session, watch)
         return end_untested(run, training_seconds=seconds)
-    return report_on(run, embedder, session.config, session.manifest, watch=watch, training_seconds=seconds)
+    return report_on(
+        run,
+        embedder,
+        session.config,
+        session.manifest,
+        watch=watch,
+        training_seconds=seconds,
+        keep_features=keep_features,
+    )
 
 
 def _tell_heads(run: RunFolder, embedder: Embedder, session: Session, watch: Watch) -> None:

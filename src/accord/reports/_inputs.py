@@ -33,6 +33,7 @@ class ReportInputs:
     notes: warnings a reader must see before the numbers.
     created: ISO 8601 time; now, where empty.
     seed: of the two-dimensional map.
+    tsne: whether the map may take the seconds of a t-SNE; otherwise it shows principal components.
     """
 
     trained: Evaluation
@@ -58,6 +59,7 @@ class ReportInputs:
     notes: Sequence[str] = ()
     created: str = ""
     seed: int = 0
+    tsne: bool = True
 
     def __post_init__(self) -> None:
         items, ids = len(self.test.ids), self.neighbours.ids

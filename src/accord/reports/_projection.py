@@ -23,11 +23,12 @@ class Projection(NamedTuple):
     method: str
 
 
-def project_2d(embeddings: Embeddings, seed: int = 0) -> Projection:
+def project_2d(embeddings: Embeddings, seed: int = 0, *, tsne: bool = True) -> Projection:
     """Lay embeddings out on a plane so that close ones stay close.
 
     t-SNE on the directions of the embeddings (cosine geometry), from a PCA start; PCA alone beyond 2,000 points, where
-    t-SNE takes minutes, and below 10, where it means nothing. The same embeddings and seed give the same picture.
+    t-SNE takes minutes, below 10, where it means nothing, and without `tsne`. The same embeddings and seed give the
+    same picture.
     """
     components = _principal(F.normalize(embeddings.detach().cpu().double(), dim=1))
     # equal items share a place: scikit-learn's tree of points can crash on many in one spot
@@ -38,7 +39,7 @@ def project_2d(embeddings: Embeddings, seed: int = 0) -> Projection:
             dim=0, return_inverse=True
         )
     )
-    method = "t-SNE" if FEWEST_FOR_TSNE <= len(distinct) <= TSNE_POINTS else "PCA"
+    method = "t-SNE" if tsne and FEWEST_FOR_TSNE <= len(distinct) <= TSNE_POINTS else "PCA"
     plane = (_tsne(distinct * _RESOLUTION, seed) if method == "t-SNE" else distinct[:, :2] * _RESOLUTION)[place]
     plane = plane - (plane.amax(0) + plane.amin(0)) / 2
     plane = plane / plane.abs().max().clamp_min(1e-12)

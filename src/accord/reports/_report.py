@@ -81,7 +81,7 @@ def _map(inputs: ReportInputs) -> Json:
     if len(rows) > MOST_PLACES:
         chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(inputs.seed))[:MOST_PLACES]
         rows = chosen.sort().values
-    places = project_2d(inputs.test.embeddings[rows], inputs.seed)
+    places = project_2d(inputs.test.embeddings[rows], inputs.seed, tsne=inputs.tsne)
     return {"method": places.method, "x": places.x, "y": places.y, "item": inputs.test.ids[rows].tolist()}
 
 

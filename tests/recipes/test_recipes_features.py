@@ -1,0 +1,89 @@
+"""Features that are kept: nothing is looked at twice, and what comes of them is what a new pass would give."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from accord.recipes import compress_run
+from accord.recipes.artifacts import embed_items, load_config, load_data, load_embedder
+from accord.recipes.build import build_baseline
+from accord.recipes.features import FEATURES, Features, Looked, embed_kept, load_looked, save_looked
+from accord.runs import RunFolder
+
+pytestmark = [pytest.mark.pretrained, pytest.mark.slow]
+CPU = torch.device("cpu")
+
+
+class Counter:
+    def __init__(self) -> None:
+        self.opened: dict[str, int] = {}
+
+    def say(self, text: str) -> None: ...
+
+    def warn(self, text: str) -> None: ...
+
+    def progress(self, stage: str, done: int, total: int, facts: object = None) -> None:
+        if done == total:
+            self.opened[stage] = total
+
+
+@pytest.fixture
+def keeping(tiny_run: Path, tmp_path: Path) -> Path:
+    """A run that keeps what its trunk and the frozen one gave."""
+    path = Path(shutil.copytree(tiny_run, tmp_path / "keeping"))
+    with RunFolder.open(path) as run:
+        manifest, looked = load_data(run), Looked.nothing()
+        looked.own.of(load_embedder(run), manifest, device=CPU)
+        looked.frozen.of(build_baseline(load_config(run)), manifest.only("test"), device=CPU)
+        save_looked(run, looked)
+        run.seal()
+    return path
+
+
+def test_what_is_kept_embeds_bit_for_bit_as_a_pass_does(tiny_run: Path) -> None:
+    run = RunFolder.open(tiny_run)
+    embedder, manifest = load_embedder(run), load_data(run)
+    want = embed_items(embedder, manifest, device=CPU)
+    kept = Features()
+    for _ in range(2):
+        found = embed_kept(embedder, manifest, kept, device=CPU)
+        assert all(torch.equal(one, other) for one, other in zip(found, want, strict=True))
+
+
+def test_only_what_is_new_is_looked_at(tiny_run: Path) -> None:
+    run = RunFolder.open(tiny_run)
+    embedder, manifest = load_embedder(run), load_data(run)
+    kept, passes = Features(), []
+    for part in (manifest.only("test"), manifest, manifest.only("train")):
+        seen: list[int] = []
+        rows = kept.of(embedder, part, device=CPU, progress=lambda done, total, seen=seen: seen.append(total))
+        assert len(rows) == len(part)
+        passes.append(seen[-1] if seen else 0)
+    test = len(manifest.only("test"))
+    assert passes == [test, len(manifest) - test, 0]
+    whole = Features().of(embedder, manifest, device=CPU)
+    torch.testing.assert_close(kept.of(embedder, manifest, device=CPU), whole)
+
+
+def test_a_run_is_compressed_from_what_it_keeps(keeping: Path, tiny_run: Path, tmp_path: Path) -> None:
+    kept, new = Counter(), Counter()
+    found = compress_run(keeping, method="pca", dim=4, out=tmp_path / "kept", watch=kept)
+    want = compress_run(tiny_run, method="pca", dim=4, out=tmp_path / "new", watch=new)
+    assert not kept.opened.keys() & {"embedding", "embedding train", "frozen baseline"}
+    manifest = load_data(RunFolder.open(tiny_run))
+    assert new.opened["embedding"] == len(manifest.only("test"))  # and no image of the others a second time
+    assert found["metrics"].keys() == want["metrics"].keys()
+    for name in ("recall@1", "map@r"):
+        assert found["metrics"][name] == pytest.approx(want["metrics"][name], abs=1e-6)
+    assert not RunFolder.open(tmp_path / "kept").exists(FEATURES)
+
+
+def test_what_another_model_saw_is_not_taken(keeping: Path) -> None:
+    assert len(load_looked(RunFolder.open(keeping)).own.ids)
+    with RunFolder.open(keeping) as run:
+        tensors, metadata = run.load_tensors("model.safetensors")
+        key = next(iter(tensors))
+        run.save_tensors("model.safetensors", {**tensors, key: tensors[key] + 1}, metadata)
+        assert not len(load_looked(run).own.ids)
