@@ -115,11 +115,19 @@ def _galleries(evidence: Evidence) -> dict[str, str]:
 # differences -------------------------------------------------------------------------------------------------------
 
 
-def differences(pool: Pool, metric: str) -> list[Json]:
+def differences(pool: Pool, metric: str, pairs: Sequence[tuple[str, str]] | None = None) -> list[Json]:
     """Each arm less the reference, with interval, corrected p-value and verdict, as `accord compare` makes them.
+
+    With `pairs` only those, one by one: their p-values are not corrected for each other.
 
     A class's sum is handed over as its mean for each of its queries, so that all class sums are those of the queries.
     """
+    if pairs is None:
+        return [pair for pair in _compared(pool, metric, pool.arms) if pair["second"] == pool.reference]
+    return [pair for first, second in pairs for pair in _compared(pool, metric, (first, second))]
+
+
+def _compared(pool: Pool, metric: str, arms: Sequence[str]) -> list[Json]:
     labels = torch.arange(len(pool.gallery["queries"])).repeat_interleave(torch.tensor(pool.gallery["queries"]))
     about = {"name": pool.data, "images": pool.gallery["images"], "labels": pack(labels)}
     fingerprint = pool.gallery["fingerprint"]
@@ -132,13 +140,14 @@ def differences(pool: Pool, metric: str) -> list[Json]:
             "scores": pack(_per_query(run["sums"][metric], pool.gallery["queries"])),
             "baseline": run["frozen"].get(metric),
         }
-        for arm in pool.arms
+        for arm in arms
         for run in pool.of(arm)
     ]
     settings = {"metric": metric, "draws": DRAWS, "bar_points": BAR_POINTS, "seed": 0}
     raw = {"galleries": {fingerprint: about}, "runs": runs, "failed": []}
     (found,) = figures(raw, settings, [])["galleries"]
-    return [pair for pair in found["differences"] if pair["second"] == pool.reference]
+    differences: list[Json] = found["differences"]
+    return differences
 
 
 def _per_query(sums: Sequence[float], queries: Sequence[int]) -> torch.Tensor:
@@ -234,8 +243,8 @@ def _between(points: Sequence[Point], step: float) -> float:
 
 
 def cost(pool: Pool, arm: str) -> Cost | None:
-    """Training seconds per step of an arm, validations included; None if no run has finished."""
-    seconds = _seconds(pool.of(arm))
+    """Training seconds per step of an arm, validations included; None if it has not been trained."""
+    seconds = _seconds([run for run in pool.of(arm) if not (run.get("config") or {}).get("compression")])
     others = _seconds(pool.of(pool.reference))
     if not seconds:
         return None

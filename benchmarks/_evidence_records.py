@@ -22,6 +22,7 @@ from accord.recipes.study_config import StudyConfig, make_study
 from accord.recipes.study_folder import PLANNED, STUDY, changes, is_study, read_folder
 from accord.recipes.study_plan import Plan
 from accord.recipes.study_schedule import FAILED, FINISHED, Outcome, Schedule
+from accord.recipes.untested import read_validation
 from accord.runs import RunFolder
 from accord.types import Json
 
@@ -205,6 +206,7 @@ def _finished(path: Path, galleries: dict[str, Json], data: str) -> Json:
         "steps": found.facts["steps"],
         "skipped_steps": found.facts["skipped_steps"],
         "training_seconds": found.facts["training_seconds"],
+        "held_out": {name: _rounded(score) for name, score in (read_validation(run) or {}).items() if name in SUMMED},
         "validation": [[row["step"], *(_rounded(row[name]) for name in SUMMED)] for row in curve],
         "metrics": report["metrics"],
         "frozen": report["baseline"],

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from statistics import fmean, stdev
 
+from _evidence_contests import Answer
 from _evidence_figures import SHARES, Pool, Race, cost, curve, differences, race
 
 from accord.recipes.study_schedule import FAILED
@@ -25,6 +26,31 @@ def means_table(pool: Pool) -> str:
         values = [[run["metrics"][name] for run in runs if run["metrics"].get(name) is not None] for name in SHOWN]
         rows.append([arm, *map(_spread, values), count])
     return table(["arm", *SHOWN.values(), "runs"], rows)
+
+
+def whole_table(pool: Pool) -> str:
+    """What many arms did, one row each: numbers, validation, test by mean and deviation, and every seed."""
+    rows = []
+    for arm in in_order(pool):
+        runs, failed = pool.of(arm), len(pool.of(arm, FAILED))
+        count = f"{len(runs)}" + (f", {failed} failed" if failed else "")
+        held_out = [_spread([run["held_out"][name] for run in runs if run.get("held_out")]) for name in JUDGED]
+        test = [_spread([run["metrics"][name] for run in runs]) for name in JUDGED]
+        seeds = "; ".join(" / ".join(percent(run["metrics"][name]) for name in JUDGED) for run in runs)
+        rows.append([arm, *held_out, *test, count, seeds])
+    head = ["arm", "validation R@1", "validation MAP@R", "R@1", "MAP@R", "runs", "R@1 / MAP@R of each seed"]
+    return table(head, rows)
+
+
+def answers_table(found: Sequence[Answer]) -> str:
+    """Who stood for each side of a contest, and by how much the first is better."""
+    rows = []
+    for title, metric, pair in ((one.contest.title, one.metric, one.pair) for one in found):
+        low, high = pair["interval"] or (math.nan, math.nan)
+        told = f"{_points(pair['difference'])} ({_points(low)} to {_points(high)})"
+        sides = [f"`{pair['first']}`", f"`{pair['second']}`"]
+        rows.append([title, *sides, SHOWN[metric], told, f"{pair['p_holm']:.4f}", pair["verdict"]])
+    return table(["question", "ours, by validation", "best rival, by the test", "", "points", "p", "verdict"], rows)
 
 
 def differences_table(pool: Pool) -> str:

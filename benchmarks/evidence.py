@@ -61,8 +61,7 @@ def _gather(given: argparse.Namespace) -> int:
 
 
 def _page(given: argparse.Namespace) -> int:
-    page = make_page(given.page)
-    files = {page.path: page.text, page.plot: page.svg}
+    files = make_page(given.page).files
     if given.check:
         stale = [path for path, text in files.items() if not path.is_file() or path.read_text("utf-8") != text]
         _tell("not fresh", map(str, stale))

@@ -29,8 +29,8 @@ from accord.types import Json
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "benchmarks"))
 evidence = import_module("evidence")
-records, figures, missing, page, plot = (
-    import_module(f"_evidence_{name}") for name in ("records", "figures", "missing", "page", "plot")
+records, figures, missing, page, plot, contests = (
+    import_module(f"_evidence_{name}") for name in ("records", "figures", "missing", "page", "plot", "contests")
 )
 
 FACTS = {"objects": {"images": 1776, "training_classes": 66, "test_classes": 74}}
@@ -61,6 +61,7 @@ class Made:
         self.study = json.loads(json.dumps(STUDY))
         self.curves: dict[tuple[str, int], Sequence[float]] = {}
         self.levels: dict[tuple[str, int], float] = {}
+        self.held_out: dict[str, float] = {}
         self.failed: set[str] = set()
         self.left_out: set[str] = set()
 
@@ -87,7 +88,7 @@ class Made:
 
     def _run(self, job: Job) -> None:
         seed = job.config.training.seed
-        level = self.levels.get((job.arm, seed), LEVELS[job.arm])
+        level = self.levels.get((job.arm, seed)) or LEVELS[job.arm]
         values = made_runs.scores(seed, level)
         path = made_runs.make_run(
             self.out / job.name, values, recipe=job.config.recipe, seed=seed, steps=40, training_seconds=4.0 + seed
@@ -97,10 +98,11 @@ class Made:
             tensors, facts = run.load_tensors(PER_QUERY)
             tensors["trained/recall@1"] = (values > 0.5).double()
             run.save_tensors(PER_QUERY, tensors, facts)
-            for place, score in enumerate(self.curves.get((job.arm, seed), CURVE[job.arm]), start=1):
+            for place, score in enumerate(self.curves.get((job.arm, seed)) or CURVE[job.arm], start=1):
                 run.append_log({"step": 10 * place, "epoch": place, "loss": 1.0})
                 run.append_log({"validation": {"step": 10 * place, "recall@1": score, "map@r": score / 2}})
-            run.write_json("validation.json", {"validation": {"step": 30, "recall@1": 0.5, "map@r": 0.25}})
+            held_out = {"step": 30, "recall@1": 0.5, "map@r": self.held_out.get(job.arm, 0.25)}
+            run.write_json("validation.json", {"validation": held_out})
             about = {"environment": {"accord": "0.1.0", "torch": "2.9"}, "created": "2026-01-02T03:04:05+00:00"}
             seconds = {"training": 4.0 + seed}
             run.write_json("report.json", {"metrics": metrics, "baseline": metrics, "seconds": seconds, **about})
@@ -372,8 +374,7 @@ def test_a_page_follows_from_its_records_to_the_last_byte(made: Made) -> None:
     text, svg = (made.root / "page.md").read_bytes(), (made.root / "page-convergence.svg").read_bytes()
     assert evidence.main(["page", str(path), "--check"]) == 0
     made.gather()
-    again = page.make_page(path)
-    assert (again.text.encode(), again.svg.encode()) == (text, svg)
+    assert [told.encode() for told in page.make_page(path).files.values()] == [text, svg]
     (made.root / "page.md").write_text("x")
     assert evidence.main(["page", str(path), "--check"]) == 1
 
@@ -383,7 +384,7 @@ def test_a_page_tells_every_seed_its_commands_and_what_is_censored(made: Made) -
     made.left_out = {"n_pair/seed-1"}
     made.fill()
     made.gather()
-    text = page.make_page(made.page()).text
+    text = next(iter(page.make_page(made.page()).files.values()))
     for line in (
         "# Made",
         "accord study made.yaml --out studies/made",
@@ -423,6 +424,56 @@ def test_a_page_is_refused_where_it_would_tell_less_than_there_is(made: Made) ->
     made.file.write_text(yaml.safe_dump(made.study, sort_keys=False))
     with pytest.raises(UsageError, match=r"training\.steps: 40 → 50"):
         page.make_page(made.page())
+
+
+def test_in_a_contest_validation_speaks_for_us_and_the_test_for_the_rival(made: Made) -> None:
+    made.study |= {"arms": {arm: {"recipe": arm} for arm in (*TRAINED, "contrastive")}, "seeds": 3}
+    made.levels = {("contrastive", seed): 0.7 for seed in range(3)}
+    made.curves = {("contrastive", seed): CURVE["triplet"] for seed in range(3)}
+    made.held_out = {"contrastive": 0.2, "proxy_nca": 0.3}  # what is best in the test is not best on validation
+    made.fill()
+    found = made.gather()
+    (pool,) = figures.pools([(found, records.wanted(make_study(made.study)))], "triplet")
+    asked = contests.Contest("is it?", ["contrastive", "proxy_nca"], ["triplet", "n_pair"])
+    (one, other) = contests.answers(pool, [asked], ["recall@1", "map@r"])
+    assert (one.pair["first"], one.pair["second"]) == ("proxy_nca", "triplet")
+    assert other.pair["verdict"].startswith("better")
+    (plain,) = [pair for pair in figures.differences(pool, "map@r") if pair["first"] == "proxy_nca"]
+    assert other.pair["difference"] == plain["difference"]
+    assert other.pair["interval"] == plain["interval"]
+    assert other.pair["p_holm"] == pytest.approx(2 * plain["p"]), (
+        "corrected over the rows that are shown, not over more"
+    )
+    sides = {"is it?": {"arms": ["contrastive", "proxy_nca"], "rivals": ["triplet", "n_pair"]}}
+    files = page.make_page(made.page(contests=sides)).files
+    (text,) = files.values()
+    assert "| is it? | `proxy_nca` | `triplet` | MAP@R | +10.0" in text
+    assert "| contrastive | 50.0 ± 0.0 | 20.0 ± 0.0 | 70.0 ± 0.0 |" in text
+    assert "Convergence" not in text
+    with pytest.raises(UnknownNameError, match=r"contest 'is it.'.*proxy_nca"):
+        contests.answers(pool, [asked._replace(arms=["proxy_nac"])], ["map@r"])
+
+
+def test_in_a_contest_only_seeds_that_all_have_are_compared_on_validation(made: Made) -> None:
+    made.held_out, made.left_out = {"proxy_nca": 0.3}, {"proxy_nca/seed-1", "n_pair"}
+    made.fill()
+    (pool,) = figures.pools([(made.gather(), records.wanted(make_study(made.study)))], "triplet")
+    assert contests.best_on_validation(pool, ["triplet", "proxy_nca"]) == "proxy_nca"
+    assert contests.best_on_validation(pool, ["n_pair"]) is None
+    nobody = contests.Contest("who?", ["n_pair"], ["triplet"])
+    assert contests.answers(pool, [nobody], ["map@r"]) == []
+    for run in pool.of("triplet"):
+        del run["held_out"]
+    with pytest.raises(UsageError, match="triplet, seed 0, tells nothing of its validation classes"):
+        contests.best_on_validation(pool, ["triplet"])
+
+
+def test_of_many_missing_runs_the_arms_are_named(made: Made) -> None:
+    made.study["seeds"], made.left_out = 12, {r"seed-([1-9]|1\d)$"}
+    made.fill()
+    made.gather()
+    text = next(iter(page.make_page(made.page()).files.values()))
+    assert "Not recorded yet:\n\n- objects, triplet: 11 runs" in text
 
 
 def test_the_plot_is_svg_with_a_panel_for_each_data_set_and_a_band_for_each_line() -> None:
