@@ -46,7 +46,7 @@ from accord.recipes.diversity import (
     seen_by,
 )
 from accord.recipes.ensembles import WEIGHT_RATES, build_balance, build_weighting, check_weighting
-from accord.recipes.head_names import SHARED, TRUNK, head_names, member_names
+from accord.recipes.head_names import SHARED, TRUNK, head_names, member_names, on_trunk
 from accord.recipes.relations import kind_of, related
 from accord.recipes.students import EPS, check_student, student_heads
 from accord.runs import packaged_weights, read_weights
@@ -112,16 +112,18 @@ def build_baseline(config: RunConfig) -> Embedder:
 
 
 def deployed(embedder: Embedder, config: RunConfig, shares: Mapping[str, float]) -> Embedder:
-    """The Embedder as it is used: trained heads with their shares and, where configured, the trunk's pooled feature.
+    """The Embedder as it is used: trained heads with their shares and, where configured, the trunk's pooled feature. It
+    stands for the losses that learn on it, too, and has their share.
 
     Shares its modules with the Embedder in training, so it costs nothing and always shows the newest weights; but for
     masked heads, which are folded as they are now.
     """
-    part = config.model.trunk_share
-    heads = folded_heads({name: embedder.heads[name] for name in shares})
+    part, below = config.model.trunk_share, on_trunk(config)
+    heads = folded_heads({name: embedder.heads[name] for name in shares if name not in below})
     weights = {name: shares[name] * (1 - part) for name in heads}
-    if part > 0:
-        heads[TRUNK], weights[TRUNK] = TrunkHead(embedder.width), part
+    if part > 0 or below:
+        weights[TRUNK] = part + (1 - part) * sum(shares[name] for name in below)
+        heads[TRUNK] = TrunkHead(embedder.width)
     return Embedder(embedder.backbone, embedder.pool, heads, preprocessing=embedder.preprocessing, weights=weights)
 
 
@@ -133,14 +135,18 @@ def preprocessing_of(config: RunConfig) -> Preprocessing:
     return base._replace(size=config.model.size, fit=config.model.fit)
 
 
-def build_objective(config: RunConfig, *, classes: int, steps_per_epoch: int = 1) -> nn.Module:
-    """The configured loss, or the ensemble of all of them; some weightings need to know how long an epoch is."""
+def build_objective(
+    config: RunConfig, *, classes: int, steps_per_epoch: int = 1, width: int | None = None
+) -> nn.Module:
+    """The configured loss, or the ensemble of all of them; some weightings need to know how long an epoch is, and some
+    losses on the pooled feature its `width`."""
     kind: Kind | None = None if config.data.relations is None else "pairs"  # which is refused least; it was checked
     names, tables = member_names(config), build_label_tables(config, classes=classes)
     members = []
     for place, (name, loss) in enumerate(zip(names, config.losses, strict=True)):
         learnt = classes if tables is None else learnt_classes(tables[place])
-        built = _loss(loss, dim=config.model.dim, classes=learnt, seed=config.training.seed)
+        dim = config.model.dim if loss.sees == "head" else width
+        built = _loss(loss, dim=dim, classes=learnt, seed=config.training.seed)
         built = built if kind is None else related(built, name, kind)
         members.append(built if tables is None else learning(built, tables[place]))
     if len(members) == 1:
@@ -265,6 +271,8 @@ def _loss(loss: LossConfig, *, dim: int | None, classes: int, seed: int = 0) -> 
 
 def _head(config: RunConfig, loss: LossConfig, width: int) -> nn.Module:
     """Raw outputs unless `unit`: each loss normalises as its paper says, and N-pair's wants lengths to be free."""
+    if loss.sees == "trunk":
+        return TrunkHead(width)
     assert config.model.dim is not None, "the embedding size is chosen before anything is built"
     if config.model.head == "masked":
         return MaskedLinearHead(width, config.model.dim, normalise=loss.unit)

@@ -72,7 +72,9 @@ class ModelConfig(Section):
     heads: Literal["own", "shared"] = Field(
         "own", description="own: a head for each loss; shared: one head, whose embedding all losses see"
     )
-    trunk_share: Fraction = Field(0.0, description="share of the pooled trunk feature in the embedding at test time")
+    trunk_share: Fraction = Field(
+        0.0, description="share of the pooled trunk feature at test time, beside losses on it"
+    )
     freeze_batch_norm: bool = Field(True, description="keep the pretrained batch-norm statistics")
 
     @model_serializer(mode="wrap")
@@ -92,12 +94,23 @@ class LossConfig(Section):
 
     type: str = Field(description="a name of `accord ls losses`, or package.module:factory")
     weight: Positive = 1.0
+    sees: Literal["head", "trunk"] = Field(
+        "head", description="what it is given: the output of a head of its own, or the pooled trunk feature as it is"
+    )
     unit: bool = Field(False, description="bring its head to unit length before the loss sees it")
     options: dict[str, Any] = Field(default_factory=dict)
     preset: str | None = Field(None, description="take the options published for a data set: cub, cars or sop")
     miner: str | None = Field(None, description="learn only from the pairs it keeps; a name of `accord ls miners`")
     miner_options: dict[str, Any] = Field(default_factory=dict)
     memory: Whole | None = Field(None, description="compare with so many embeddings of earlier batches, too")
+
+    @model_serializer(mode="wrap")
+    def _written(self, written: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Without `sees` where it has a head, as before there was a choice."""
+        raw: dict[str, Any] = written(self)
+        if raw.get("sees") == "head":
+            raw.pop("sees")
+        return raw
 
 
 class EnsembleConfig(Section):

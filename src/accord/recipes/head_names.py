@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from accord.ensembles import STUDENT
+from accord.errors import UsageError
 from accord.recipes.config import LossConfig, RunConfig
 
 TRUNK = "trunk"  # the pooled feature, as a head
@@ -27,12 +28,53 @@ def member_names(config: RunConfig) -> list[str]:
 
 
 def head_names(config: RunConfig) -> list[str]:
-    """The heads that a run trains: one per loss, by its name, or the one that all losses share."""
+    """What losses learn on: a head for each, by its name, or the one that all share; of a loss on the pooled feature
+    itself its name stands for that."""
     return [SHARED] if config.model.heads == "shared" else member_names(config)
 
 
+def on_trunk(config: RunConfig) -> list[str]:
+    """The losses, by name, that learn on the pooled feature itself."""
+    return [name for name, loss in zip(member_names(config), config.losses, strict=True) if loss.sees == "trunk"]
+
+
+def own_heads(config: RunConfig) -> list[str]:
+    """The heads that a run trains; none where all its losses learn on the pooled feature."""
+    return [name for name in head_names(config) if name not in on_trunk(config)]
+
+
 def used_names(config: RunConfig) -> list[str]:
-    """The heads of a finished run: those trained and the trunk's where it has a share, or a student's alone."""
+    """The heads of a finished run: those trained and the trunk's where it counts, or a student's alone."""
     if config.ensemble.student != "none":
         return [STUDENT]
-    return [*head_names(config), *([TRUNK] if config.model.trunk_share > 0 else [])]
+    counts = config.model.trunk_share > 0 or on_trunk(config)
+    return [*own_heads(config), *([TRUNK] if counts else [])]
+
+
+def refuse_idle_place(config: RunConfig) -> None:
+    """Refuse what a loss on the pooled feature can't have, and what is for heads where there is none."""
+    names = on_trunk(config)
+    if not names:
+        return
+    name, ensemble, place = names[0], config.ensemble, "learns on the pooled feature (sees: trunk)"
+    if any(loss.unit for loss in config.losses if loss.sees == "trunk"):
+        raise UsageError(f"losses: {name} {place}, which is no head to bring to unit length. Leave out unit.")
+    if config.model.heads == "shared":
+        raise UsageError(f"model.heads: one embedding is shared by all losses, and {name} {place}. Leave one out.")
+    if ensemble.diversity != "none":
+        raise UsageError(
+            f"ensemble.diversity: {ensemble.diversity} compares heads, and {name} {place}. Leave one of them out."
+        )
+    if ensemble.student == "stress":
+        raise UsageError(
+            f"ensemble.student: a network on top is taught by heads, and {name} {place}.\n"
+            "  Take ensemble.student=distil, or compress the run when it is done: accord compress --method student."
+        )
+    if config.model.trunk_share > 0 and not own_heads(config):
+        raise UsageError(
+            "model.trunk_share: all losses learn on the pooled feature, which then is the embedding. Leave it out."
+        )
+    if config.model.total_dim is not None and not own_heads(config):
+        raise UsageError(
+            "model.total_dim: all losses learn on the pooled feature, and no head divides it. Leave it out."
+        )

@@ -14,7 +14,7 @@ from accord.errors import UnknownNameError, UsageError
 from accord.recipes.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from accord.recipes.diversity import refuse_idle_diversity
 from accord.recipes.ensembles import refuse_idle_ensemble, refuse_unlike_losses
-from accord.recipes.head_names import head_names
+from accord.recipes.head_names import own_heads, refuse_idle_place
 from accord.recipes.named import RECIPES
 from accord.recipes.students import refuse_idle_student
 
@@ -108,7 +108,7 @@ def divided(config: RunConfig) -> RunConfig:
     """The configuration with `model.dim` in place of `model.total_dim`, which the heads divide among them."""
     total = config.model.total_dim
     return (
-        config if total is None else changed(config, model={"dim": total // len(head_names(config)), "total_dim": None})
+        config if total is None else changed(config, model={"dim": total // len(own_heads(config)), "total_dim": None})
     )
 
 
@@ -130,6 +130,7 @@ def _refuse_idle(config: RunConfig) -> None:
     alone = len(config.losses) == 1
     if alone and config.losses[0].weight != 1:
         raise UsageError("losses.0.weight: a single loss has nothing to be weighed against. Leave it out.")
+    refuse_idle_place(config)
     refuse_unlike_losses(config)
     refuse_idle_ensemble(config)
     refuse_idle_diversity(config)
@@ -157,7 +158,7 @@ def _refuse_idle(config: RunConfig) -> None:
 
 def _refuse_remainder(config: RunConfig) -> None:
     """Refuse a number of dimensions that the heads can't divide equally, or that is given twice."""
-    total, heads = config.model.total_dim, len(head_names(config))
+    total, heads = config.model.total_dim, len(own_heads(config))
     if total is None:
         return
     if config.model.dim is not None:

@@ -145,7 +145,7 @@ def open_session(config: RunConfig, manifest: Manifest) -> Session:
     table = ImageTable(train, preprocessing_of(config), oversize=OVERSIZE)
     embedder = build_embedder(config).to(device)
     plan, images = build_batches(config, table)
-    objective = build_objective(config, classes=len(train.classes), steps_per_epoch=len(plan))
+    objective = build_objective(config, classes=len(train.classes), steps_per_epoch=len(plan), width=embedder.width)
     objective = with_student(objective, config, embedder).to(device)
     attach_balance(embedder, objective)
     optimizer = build_optimizer(config, embedder, objective)

@@ -6,7 +6,7 @@ from typing import Any
 
 from accord.errors import UsageError
 from accord.recipes.config import EnsembleConfig, LossConfig, RunConfig
-from accord.recipes.head_names import TRUNK, loss_names, member_names
+from accord.recipes.head_names import TRUNK, loss_names, member_names, on_trunk
 from accord.recipes.study_config import CompressArm, Part
 
 OURS = "ours"
@@ -56,13 +56,21 @@ class Ablation:
     @property
     def references(self) -> tuple[str, ...]:
         """What the ensemble is held against: the members alone, each in the forms that are in the study."""
-        forms = [*self.losses, *(name for name, arm in self.compress.items() if arm.of in self.losses)]
+        forms = [*self._alone, *(name for name, arm in self.compress.items() if arm.of in self._alone)]
         return tuple(forms) if "members" in self.parts else (OURS,)
 
     def _members(self) -> None:
-        """Each loss alone: its head, its trunk, and both made one vector of a head's size."""
+        """Each loss alone: its head, its trunk, and both made one vector of a head's size.
+
+        Where a member of the ensemble learns on the pooled feature, each loss is tried there alone, too.
+        """
         for name, loss in self.losses.items():
-            self.arms[name] = self._only([loss])
+            if on_trunk(self.config):
+                arm = f"{name}-on-trunk"
+                self.arms[arm] = {**self._only([_placed(loss, "trunk")]), "model.trunk_share": 0.0}
+                self._small(arm, "pca", method="pca")
+                self._small(arm, "distil", method="distil")
+            self.arms[name] = self._only([_placed(loss, "head")])
             self._heads(name, "head", *loss_names([loss]))
             self._heads(name, "trunk", TRUNK)
             self._small(name, "trunk-pca", method="pca", heads={TRUNK: None})
@@ -74,7 +82,7 @@ class Ablation:
         """Each loss alone with as many numbers as the ensemble's heads have together."""
         for name, loss in self.losses.items():
             arm = f"{name}-wide"
-            self.arms[arm] = {**self._only([loss]), "model.dim": self._dim * len(self.losses)}
+            self.arms[arm] = {**self._only([_placed(loss, "head")]), "model.dim": self._dim * len(self.losses)}
             self._heads(arm, "head", *loss_names([loss]))
             self._small(arm, "pca", method="pca", heads=dict.fromkeys(loss_names([loss])))
 
@@ -83,7 +91,7 @@ class Ablation:
         count = len(self.losses)
         for name, loss in self.losses.items():
             arm = f"{name}-x{count}"
-            self.arms[arm] = self._only([loss] * count)
+            self.arms[arm] = self._only([_placed(loss, other.sees) for other in self.losses.values()])
             if self.config.ensemble.prior is not None:
                 self.arms[arm]["ensemble.prior"] = [1.0] * count
             self._small(arm, "distil", method="distil")
@@ -95,7 +103,7 @@ class Ablation:
         self.arms["uniform"] = {**self._only(equal), **usual}
         self.arms["random"] = {**self._only(equal), **usual, "ensemble.weighting": "random"}
         self.arms["published"] = {
-            **self._only(equal),
+            **self._only([_placed(loss, "head") for loss in equal]),
             "ensemble.weighting": "published",
             "ensemble.prior": [1.0] * len(equal),
             "ensemble.diversity": "distance_hinge",
@@ -119,7 +127,9 @@ class Ablation:
 
     def _compressions(self) -> None:
         """The ensemble's heads and trunk by themselves, and every way to make one small vector of them."""
-        self._heads(OURS, "heads", *self.losses)
+        own = [name for name in self.losses if name not in on_trunk(self.config)]
+        if own:
+            self._heads(OURS, "heads", *own)
         self._heads(OURS, "trunk", TRUNK)
         self._small(OURS, "trunk-pca", method="pca", heads={TRUNK: None})
         for method in ("pca", "fold", "lda", "distil", "student"):
@@ -127,6 +137,11 @@ class Ablation:
                 self._small(OURS, method, method=method)
         self._small(OURS, "pca-fitted", method="pca", fit_weights=True)
         self._small(OURS, "student-2d", method="student", dim=2 * self._dim)
+
+    @property
+    def _alone(self) -> list[str]:
+        """The arms of one loss each, without what is made of them."""
+        return [*self.losses, *(f"{name}-on-trunk" for name in self.losses if on_trunk(self.config))]
 
     @property
     def _dim(self) -> int:
@@ -152,3 +167,8 @@ class Ablation:
     def _small(self, arm: str, form: str, **how: Any) -> None:
         """An arm compressed to the numbers of a single head, or to as many as said."""
         self.compress[f"{arm}-{form}"] = CompressArm(of=arm, **{"dim": self._dim, **how})
+
+
+def _placed(loss: LossConfig, sees: str) -> LossConfig:
+    """The same loss on a head of its own, or on the pooled feature, which is no head to bring to unit length."""
+    return loss.model_copy(update={"sees": sees, "unit": loss.unit and sees == "head"})

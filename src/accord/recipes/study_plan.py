@@ -10,7 +10,7 @@ from accord.errors import UnknownNameError, UsageError
 from accord.recipes.build import check_parts
 from accord.recipes.comparable import MUST_AGREE, check_allowed
 from accord.recipes.config import RunConfig
-from accord.recipes.head_names import head_names
+from accord.recipes.head_names import TRUNK, own_heads, used_names
 from accord.recipes.resolve import resolve
 from accord.recipes.students import student_dim
 from accord.recipes.study_ablation import Ablation
@@ -239,7 +239,7 @@ def _looked_at(config: RunConfig) -> dict[str, Any]:
     parts: dict[str, Any] = {
         name: {key: value for key, value in flat.items() if key.startswith(keys)} for name, keys in _LOOKED_AT.items()
     }
-    own: dict[str, Any] = {"heads": len(head_names(config)), "trunk's feature": config.model.trunk_share > 0}
+    own: dict[str, Any] = {"heads": len(own_heads(config)), "trunk's feature": TRUNK in used_names(config)}
     if config.ensemble.student != "none":  # what is judged is its one vector
         own = {"model.dim": student_dim(config), "heads": 1, "trunk's feature": False}
     parts["embedding_size"].update(own)
