@@ -136,6 +136,12 @@ def test_an_ablation_has_an_arm_for_every_question() -> None:
     assert not {"ours", "ours-distil", "published"} & set(plan.against)
 
 
+def test_equal_weights_are_no_arm_where_the_base_has_them() -> None:
+    plan = _plan(arms={}, ablate=["rules"], base={**BASE, "losses": [{"type": "contrastive"}, {"type": "n_pair"}]})
+    assert list(plan.arms) == ["ours", "random", "published"]
+    assert "uniform-distil" not in plan.compressed
+
+
 def test_an_ablation_of_a_prior_takes_each_loss_s_part_with_it() -> None:
     ensemble = {"weighting": "published", "prior": [2.0, 1.0, 3.0], "balance": "pcgrad"}
     plan = _plan(arms={}, ablate=True, base={**BASE, "ensemble": ensemble})

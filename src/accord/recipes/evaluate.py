@@ -16,6 +16,7 @@ from accord.geometry import places
 from accord.index import ExactIndex
 from accord.models import Embedder
 from accord.recipes.artifacts import (
+    embed_items,
     facts_of_split,
     load_config,
     load_data,
@@ -28,7 +29,7 @@ from accord.recipes.clusters import affordable_seeds, fewer_seeds
 from accord.recipes.config import RunConfig
 from accord.recipes.contributions import tell_heads
 from accord.recipes.device import device_at_hand
-from accord.recipes.features import Looked, embed_kept, save_looked
+from accord.recipes.features import Features, Looked, embed_kept, save_looked
 from accord.recipes.idle_members import excluded_notes
 from accord.recipes.intervals import class_intervals, few_classes, t_intervals
 from accord.recipes.ledger import Opening, open_test_set
@@ -77,8 +78,8 @@ def report_on(
     opening = _open(run, embedder, config, manifest)
     watch.say(f"the test set has been opened {opening.words}")
     device = next(embedder.parameters()).device
-    looked = looked or Looked.nothing()
-    everything = embed_kept(embedder, manifest, looked.own, device=device, progress=_bar(watch, "embedding"))
+    looked = looked or (Looked.nothing() if keep_features else None)
+    everything = _embedded(embedder, manifest, looked and looked.own, device, _bar(watch, "embedding"))
     save_index(run, ExactIndex(everything), embedder)
     test, classes = _unseen(everything, manifest)
     clock.lap("embedding")
@@ -88,8 +89,8 @@ def report_on(
     measured = judge_test(everything, manifest, config, nmi_seeds=seeds, neighbours=NEIGHBOURS)
     trained = shown(measured, config)
     before, told = build_baseline(config).to(device), _bar(watch, "frozen baseline")
-    frozen = embed_kept(before, manifest.only("test"), looked.frozen, device=device, progress=told)
-    if keep_features:
+    frozen = _embedded(before, manifest.only("test"), looked and looked.frozen, device, told)
+    if looked is not None and keep_features:
         save_looked(run, looked)
     frozen_seeds = affordable_seeds(frozen, config.evaluation.nmi_seeds)
     frozen_measured = judge_test(frozen, manifest, config, nmi_seeds=frozen_seeds)
@@ -112,6 +113,19 @@ def report_on(
     write_report(run.path, report, _thumbnails(manifest, report))
     run.seal()
     return report
+
+
+def _embedded(
+    embedder: Embedder,
+    manifest: Manifest,
+    kept: Features | None,
+    device: torch.device,
+    told: Callable[[int, int], None],
+) -> Labelled:
+    """Every item embedded; where nobody keeps what the trunk saw, it is not held in memory either."""
+    if kept is None:
+        return embed_items(embedder, manifest, device=device, progress=told)
+    return embed_kept(embedder, manifest, kept, device=device, progress=told)
 
 
 def _tell_threshold(

@@ -97,10 +97,12 @@ class Ablation:
             self._small(arm, "distil", method="distil")
 
     def _rules(self) -> None:
-        """Equal weights, random ones, and the published method: its rule and its term for diversity."""
+        """Equal weights, where the base has others; random ones; and the published method: its rule and its term for
+        diversity."""
         equal = [loss.model_copy(update={"weight": 1.0}) for loss in self.losses.values()]
         usual = {"ensemble.prior": None, "ensemble.weighting": "fixed"}
-        self.arms["uniform"] = {**self._only(equal), **usual}
+        if len({loss.weight for loss in self.losses.values()}) > 1 or self.config.ensemble != EnsembleConfig():
+            self.arms["uniform"] = {**self._only(equal), **usual}
         self.arms["random"] = {**self._only(equal), **usual, "ensemble.weighting": "random"}
         self.arms["published"] = {
             **self._only([_placed(loss, "head") for loss in equal]),
@@ -109,7 +111,7 @@ class Ablation:
             "ensemble.diversity": "distance_hinge",
             "ensemble.diversity_weight": 0.1,
         }
-        for arm in ("uniform", "random", "published"):
+        for arm in [arm for arm in ("uniform", "random", "published") if arm in self.arms]:
             self._small(arm, "distil", method="distil")
         self._heads("published", "heads", *self.losses)
         everything = dict.fromkeys(self.losses)
