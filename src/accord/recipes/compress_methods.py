@@ -22,6 +22,8 @@ from accord.recipes.compress_train import distil, student
 from accord.recipes.watch import Watch
 
 HEADS = "heads"
+# held-out training classes of `objects` liked a half better than 0 and a quarter, and as much as three quarters
+WHITENING = 0.5
 
 
 class Candidate(NamedTuple):
@@ -57,6 +59,13 @@ def _pca(given: Material, dim: int, scale: str) -> Candidate:
     space = given.space(scale)
     found = pca(space.joined(given.train.features), dim=dim)
     return Candidate("pca", scale, head_of(space, found), found.retained)
+
+
+def _whiten(given: Material, dim: int, scale: str) -> Candidate:
+    """Principal components, each divided by the root of its spread: half way to equal spreads."""
+    space = given.space(scale)
+    found = pca(space.joined(given.train.features), dim=dim, whiten=WHITENING)
+    return Candidate("whiten", scale, head_of(space, found), found.retained)
 
 
 def _lda(given: Material, dim: int, scale: str) -> Candidate:
@@ -116,6 +125,7 @@ def _heads(given: Material, dim: int, scale: str) -> Candidate:
 
 METHODS: dict[str, Callable[[Material, int, str], Candidate]] = {
     "pca": _pca,
+    "whiten": _whiten,
     "fold": _fold,
     "lda": _lda,
     "student": _student,
@@ -136,4 +146,4 @@ def plans(heads: Mapping[str, nn.Module], scale: str | None) -> list[tuple[str, 
     if scale is not None:
         return [(method, scale) for method in TRIED if method != "fold" or (foldable and scale != "unit")]
     found = [(method, usual_scale(method)) for method in TRIED if method != "fold" or foldable]
-    return [*found, ("pca", "length"), ("lda", "length")] if foldable else found
+    return [*found, *((method, "length") for method in ("pca", "whiten", "lda"))] if foldable else found

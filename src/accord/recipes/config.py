@@ -242,7 +242,7 @@ class EvaluationConfig(Section):
 class CompressionConfig(Section):
     """How a run's one head was made from the heads of another run; written by `accord compress`, never given."""
 
-    method: str = Field(description="pca, fold, lda, student, distil or heads")
+    method: str = Field(description="pca, whiten, fold, lda, student, distil or heads")
     scale: str = Field(description="what the heads were brought to: unit, length or distance")
     dim: Whole = Field(description="numbers per embedding")
     fit_weights: bool = Field(False, description="whether the heads' weights were fitted on held-out classes")

@@ -17,10 +17,22 @@ def _one(loss: str, summary: str, **more: Any) -> Recipe:
 
 RECIPES: dict[str, Recipe] = {
     "accord": Recipe(
-        "five losses in accord, one head each, fixed scale-normalised weights; the default",
+        "three losses in accord, two with a head and one on the pooled feature, equal scale-normalised weights; the default",
         {
-            # chosen on held-out training classes of `objects` (docs/results/first-runs.md): the pooled trunk feature
-            # holds better than the heads, and N-pair at full weight pulls the trunk towards the training classes
+            # chosen on held-out training classes of `objects` (docs/results/ensemble.md): the pooled trunk feature holds
+            # better than the heads, and losses that stop where a pair is told apart better than those that don't
+            "model": {"trunk_share": 0.75},
+            "losses": [
+                {"type": "triplet_margin", "options": {"mining": "semi_hard"}},
+                {"type": "multi_similarity"},
+                {"type": "sup_con", "sees": "trunk"},
+            ],
+        },
+    ),
+    "five_losses": Recipe(
+        "pairs, triplets, N-pairs, proxies and classes in accord, one head each; the default before `accord`",
+        {
+            # N-pair at full weight pulls the trunk towards the training classes
             "model": {"trunk_share": 0.75},
             "losses": [
                 {"type": "contrastive"},

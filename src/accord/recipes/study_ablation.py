@@ -69,14 +69,14 @@ class Ablation:
                 arm = f"{name}-on-trunk"
                 self.arms[arm] = {**self._only([_placed(loss, "trunk")]), "model.trunk_share": 0.0}
                 self._small(arm, "pca", method="pca")
-                self._small(arm, "distil", method="distil")
+                self._last(arm)
             self.arms[name] = self._only([_placed(loss, "head")])
             self._heads(name, "head", *loss_names([loss]))
             self._heads(name, "trunk", TRUNK)
             self._small(name, "trunk-pca", method="pca", heads={TRUNK: None})
             if self.config.model.trunk_share > 0:
                 self._small(name, "pca", method="pca")
-            self._small(name, "distil", method="distil")
+            self._last(name)
 
     def _wide(self) -> None:
         """Each loss alone with as many numbers as the ensemble's heads have together."""
@@ -94,7 +94,7 @@ class Ablation:
             self.arms[arm] = self._only([_placed(loss, other.sees) for other in self.losses.values()])
             if self.config.ensemble.prior is not None:
                 self.arms[arm]["ensemble.prior"] = [1.0] * count
-            self._small(arm, "distil", method="distil")
+            self._last(arm)
 
     def _rules(self) -> None:
         """Equal weights, where the base has others; random ones; and the published method: its rule and its term for
@@ -112,7 +112,7 @@ class Ablation:
             "ensemble.diversity_weight": 0.1,
         }
         for arm in [arm for arm in ("uniform", "random", "published") if arm in self.arms]:
-            self._small(arm, "distil", method="distil")
+            self._last(arm)
         self._heads("published", "heads", *self.losses)
         everything = dict.fromkeys(self.losses)
         self._small("published", "student-2d", method="student", dim=2 * self._dim, heads=everything)
@@ -125,7 +125,7 @@ class Ablation:
             if self.config.ensemble.prior is not None:
                 kept = zip(self.losses, self.config.ensemble.prior, strict=True)
                 self.arms[arm]["ensemble.prior"] = [share for other, share in kept if other != name]
-            self._small(arm, "distil", method="distil")
+            self._last(arm)
 
     def _compressions(self) -> None:
         """The ensemble's heads and trunk by themselves, and every way to make one small vector of them."""
@@ -134,7 +134,7 @@ class Ablation:
             self._heads(OURS, "heads", *own)
         self._heads(OURS, "trunk", TRUNK)
         self._small(OURS, "trunk-pca", method="pca", heads={TRUNK: None})
-        for method in ("pca", "fold", "lda", "distil", "student"):
+        for method in ("pca", "whiten", "fold", "lda", "distil", "student"):
             if method != "fold" or self.config.model.head != "mlp":
                 self._small(OURS, method, method=method)
         self._small(OURS, "pca-fitted", method="pca", fit_weights=True)
@@ -165,6 +165,11 @@ class Ablation:
     def _heads(self, arm: str, form: str, *heads: str) -> None:
         """An arm's named heads as they are."""
         self.compress[f"{arm}-{form}"] = CompressArm(of=arm, method="heads", heads=dict.fromkeys(heads))
+
+    def _last(self, arm: str) -> None:
+        """An arm compressed by the two methods that held-out classes like best."""
+        for method in ("whiten", "distil"):
+            self._small(arm, method, method=method)
 
     def _small(self, arm: str, form: str, **how: Any) -> None:
         """An arm compressed to the numbers of a single head, or to as many as said."""
