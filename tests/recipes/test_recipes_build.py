@@ -38,7 +38,7 @@ def noisy():
 """
 
 
-def _config(*settings: str, recipe: str = "accord") -> RunConfig:
+def _config(*settings: str, recipe: str = "five_losses") -> RunConfig:
     return resolve(recipe=recipe, settings=["model.size=32", "model.dim=8", "model.backbone=resnet10", *settings])
 
 

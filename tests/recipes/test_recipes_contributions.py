@@ -147,7 +147,7 @@ TINY = ("model.size=32", "model.dim=16", "training.classes_per_batch=4", "evalua
 def run(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("heads") / "run"
     settings = (*TINY, "data.validation=0.4")
-    train_run(resolve(file={"data": {"source": str(tiny_folder)}}, settings=settings), out)
+    train_run(resolve(recipe="five_losses", file={"data": {"source": str(tiny_folder)}}, settings=settings), out)
     return out
 
 
@@ -197,7 +197,10 @@ def test_judging_an_older_run_adds_it(run: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_run_whose_unseen_classes_stay_closed_tells_it_too(run: Path, tiny_folder: Path, tmp_path: Path) -> None:
     settings = (*TINY, "data.validation=0.4", "evaluation.test=false")
-    train_run(resolve(file={"data": {"source": str(tiny_folder)}}, settings=settings), tmp_path / "closed")
+    train_run(
+        resolve(recipe="five_losses", file={"data": {"source": str(tiny_folder)}}, settings=settings),
+        tmp_path / "closed",
+    )
     told, other = (json.loads((path / HEADS).read_text()) for path in (tmp_path / "closed", run))
     for head, twin in zip(told["heads"], other["heads"], strict=True):
         assert head["alone"] == pytest.approx(twin["alone"], abs=1e-6)

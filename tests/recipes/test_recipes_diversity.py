@@ -33,7 +33,7 @@ TERMS = {
 }
 
 
-def _config(*settings: str, recipe: str = "accord") -> RunConfig:
+def _config(*settings: str, recipe: str = "five_losses") -> RunConfig:
     return resolve(recipe=recipe, settings=["model.size=32", "model.dim=8", "model.backbone=resnet10", *settings])
 
 
@@ -158,7 +158,7 @@ CASES = {
 
 
 def _run_config(folder: Path, *settings: str) -> RunConfig:
-    return resolve(file={"data": {"source": str(folder)}}, settings=[*TINY, *settings])
+    return resolve(recipe="five_losses", file={"data": {"source": str(folder)}}, settings=[*TINY, *settings])
 
 
 @pytest.mark.pretrained

@@ -25,7 +25,7 @@ TINY = ("model.size=32", "model.dim=16", "training.epochs=3", "training.classes_
 WEIGHTINGS = ("published", "uncertainty", "dynamic_average", "grad_norm", "random")
 
 
-def _config(*settings: str, recipe: str = "accord") -> RunConfig:
+def _config(*settings: str, recipe: str = "five_losses") -> RunConfig:
     return resolve(recipe=recipe, settings=[*SMALL, *settings])
 
 
@@ -42,15 +42,27 @@ def _objective(*settings: str) -> Ensemble:
         ("triplet", ["ensemble.balance=pcgrad"], "ensemble.balance: a single loss has no other"),
         ("triplet", ["ensemble.prior=[1]"], "ensemble.prior: a single loss has no other"),
         ("triplet", ["ensemble.normalise=false"], "ensemble.normalise: a single loss has no other"),
-        ("accord", ["ensemble.weighting=random", "ensemble.normalise=false"], "belongs to ensemble.weighting=fixed"),
-        ("accord", [EQUAL], "ensemble.prior: with ensemble.weighting=fixed set losses.0.weight"),
-        ("accord", ["ensemble.weighting=random", "ensemble.prior=[1,2]"], "has 2 numbers, but there are 5 losses"),
-        ("accord", ["ensemble.weighting=random", "ensemble.prior=[1,1,1,1,0]"], "ensemble.prior.4: "),
-        ("accord", ["training.rates.weights=0.1"], "fixed learns no weights; published, uncertainty, grad_norm do"),
-        ("accord", ["ensemble.weighting=random", "training.rates.weights=0.1"], "random learns no weights"),
-        ("accord", ["ensemble.weighting=dynamic_average", "training.epochs=2"], "dynamic_average compares two epochs"),
-        ("accord", ["ensemble.weighting=kendall"], "ensemble.weighting: "),
-        ("accord", ["ensemble.balance=mgda"], "ensemble.balance: "),
+        (
+            "five_losses",
+            ["ensemble.weighting=random", "ensemble.normalise=false"],
+            "belongs to ensemble.weighting=fixed",
+        ),
+        ("five_losses", [EQUAL], "ensemble.prior: with ensemble.weighting=fixed set losses.0.weight"),
+        ("five_losses", ["ensemble.weighting=random", "ensemble.prior=[1,2]"], "has 2 numbers, but there are 5 losses"),
+        ("five_losses", ["ensemble.weighting=random", "ensemble.prior=[1,1,1,1,0]"], "ensemble.prior.4: "),
+        (
+            "five_losses",
+            ["training.rates.weights=0.1"],
+            "fixed learns no weights; published, uncertainty, grad_norm do",
+        ),
+        ("five_losses", ["ensemble.weighting=random", "training.rates.weights=0.1"], "random learns no weights"),
+        (
+            "five_losses",
+            ["ensemble.weighting=dynamic_average", "training.epochs=2"],
+            "dynamic_average compares two epochs",
+        ),
+        ("five_losses", ["ensemble.weighting=kendall"], "ensemble.weighting: "),
+        ("five_losses", ["ensemble.balance=mgda"], "ensemble.balance: "),
     ],
 )
 def test_refuses_what_is_wrong_or_would_do_nothing(recipe: str, settings: list[str], message: str) -> None:
@@ -145,7 +157,7 @@ def test_a_splitter_serves_training_alone_and_is_not_saved() -> None:
 
 
 def _run(folder: Path, *settings: str) -> RunConfig:
-    return resolve(file={"data": {"source": str(folder)}}, settings=[*TINY, *settings])
+    return resolve(recipe="five_losses", file={"data": {"source": str(folder)}}, settings=[*TINY, *settings])
 
 
 def _same(one: Path, other: Path) -> bool:

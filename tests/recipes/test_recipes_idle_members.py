@@ -149,15 +149,19 @@ def test_a_note_tells_of_a_model_from_before() -> None:
     [
         ("triplet", ["ensemble.idle=exclude"], "ensemble.idle: without its single loss a run would learn nothing"),
         ("triplet", ["ensemble.broken=exclude"], "ensemble.broken: without its single loss a run would learn nothing"),
-        ("accord", ["ensemble.idle=drop"], "ensemble.idle: "),
-        ("accord", ["losses=[]"], "losses: "),
+        ("five_losses", ["ensemble.idle=drop"], "ensemble.idle: "),
+        ("five_losses", ["losses=[]"], "losses: "),
         (
-            "accord",
+            "five_losses",
             ["model.total_dim=512"],
             "512 numbers can't be divided equally among 5 heads; 510 are 102 each, 515",
         ),
-        ("accord", ["model.total_dim=4"], "4 numbers can't be divided equally among 5 heads; 5 are 1 each."),
-        ("accord", ["model.total_dim=320", "model.dim=64"], "model.dim=64 says how long each of 5 embeddings is, too"),
+        ("five_losses", ["model.total_dim=4"], "4 numbers can't be divided equally among 5 heads; 5 are 1 each."),
+        (
+            "five_losses",
+            ["model.total_dim=320", "model.dim=64"],
+            "model.dim=64 says how long each of 5 embeddings is, too",
+        ),
     ],
 )
 def test_refuses_what_is_wrong_or_would_do_nothing(recipe: str, settings: list[str], message: str) -> None:
@@ -167,17 +171,17 @@ def test_refuses_what_is_wrong_or_would_do_nothing(recipe: str, settings: list[s
 
 
 def test_the_heads_divide_a_number_given_for_all() -> None:
-    assert resolve(recipe="accord", settings=["model.total_dim=510"]).model.dim == 102
+    assert resolve(recipe="five_losses", settings=["model.total_dim=510"]).model.dim == 102
     assert resolve(recipe="triplet", settings=["model.total_dim=512"]).model.dim == 512
-    shared = resolve(recipe="accord", settings=["model.total_dim=512", "model.heads=shared"]).model
+    shared = resolve(recipe="five_losses", settings=["model.total_dim=512", "model.heads=shared"]).model
     assert (shared.dim, shared.total_dim) == (512, None), "what is saved says how long a head is"
-    raw = resolve(recipe="accord").model_dump(mode="json")
+    raw = resolve(recipe="five_losses").model_dump(mode="json")
     raw["model"]["total_dim"] = 20
     assert divided(validate(raw)).model.dim == 4
 
 
 def test_options_at_rest_are_not_written_and_older_files_still_read() -> None:
-    usual, given = resolve(recipe="accord"), resolve(recipe="accord", settings=["ensemble.idle=exclude"])
+    usual, given = resolve(recipe="five_losses"), resolve(recipe="accord", settings=["ensemble.idle=exclude"])
     written = dump(usual)
     assert not any(word in written for word in ("idle", "broken", "total_dim"))
     assert "idle: exclude" in dump(given)

@@ -16,13 +16,11 @@ def test_every_recipe_resolves(name: str) -> None:
     assert resolve(recipe=name).recipe == name
 
 
-def test_the_default_recipe_trains_five_losses_in_accord() -> None:
-    assert [loss.type for loss in resolve().losses] == [
-        "contrastive",
-        "triplet_margin",
-        "n_pair",
-        "proxy_nca",
-        "smoothed_cross_entropy",
+def test_the_default_recipe_trains_three_losses_in_accord_one_of_them_on_the_trunk() -> None:
+    assert [(loss.type, loss.sees) for loss in resolve().losses] == [
+        ("triplet_margin", "head"),
+        ("multi_similarity", "head"),
+        ("sup_con", "trunk"),
     ]
 
 
@@ -54,7 +52,7 @@ def test_what_is_dumped_resolves_to_the_same() -> None:
         ("training.epoch=3", "training.epoch: There is no option called 'epoch'. Did you mean 'epochs'?"),
         ("trainig.epochs=3", "trainig: There is no option called 'trainig'. Did you mean 'training'?"),
         ("training.rates.trnk=1", "Did you mean 'trunk'?"),
-        ("losses.9.weight=1", "number from 0 to 4"),
+        ("losses.9.weight=1", "number from 0 to 2"),
         ("training.epochs", "section.key=value"),
         ("training.per_class=1", "greater than or equal to 2"),
         ("model.pool=median", "model.pool"),

@@ -34,7 +34,9 @@ LABELS = torch.arange(8) % 4
 
 
 def _config(*settings: str) -> RunConfig:
-    return resolve(settings=["model.size=32", "model.dim=8", "model.backbone=resnet10", ONE, *settings])
+    return resolve(
+        recipe="five_losses", settings=["model.size=32", "model.dim=8", "model.backbone=resnet10", ONE, *settings]
+    )
 
 
 def test_there_is_one_head_for_all_losses() -> None:
@@ -54,7 +56,9 @@ def test_there_is_one_head_for_all_losses() -> None:
 
 
 def test_it_starts_as_the_first_head_of_its_own_would() -> None:
-    own = build_embedder(resolve(settings=["model.size=32", "model.dim=8", "model.backbone=resnet10"]))
+    own = build_embedder(
+        resolve(recipe="five_losses", settings=["model.size=32", "model.dim=8", "model.backbone=resnet10"])
+    )
     first = next(iter(own.heads.values()))
     assert torch.equal(build_embedder(_config()).heads[SHARED].linear.weight, first.linear.weight)
 
@@ -122,11 +126,11 @@ def test_what_makes_no_sense_is_refused(settings: tuple[str, ...], message: str)
 
 
 def test_a_configuration_without_it_is_what_it_was_before() -> None:
-    plain = resolve(settings=["model.size=32", "model.dim=8"])
+    plain = resolve(recipe="five_losses", settings=["model.size=32", "model.dim=8"])
     assert "heads" not in plain.model_dump(mode="json")["model"]
     assert "heads" not in read_yaml(dump(plain), source="it")["model"]
     assert plain.model.heads == ModelConfig().heads == "own"
-    own = resolve(settings=["model.size=32", "model.dim=8", "model.heads=own"])
+    own = resolve(recipe="five_losses", settings=["model.size=32", "model.dim=8", "model.heads=own"])
     assert config_fingerprint(own) == config_fingerprint(plain)
     assert filled(plain.model_dump(mode="json")) == plain.model_dump(mode="json")
 
@@ -135,13 +139,13 @@ def test_a_configuration_with_it_comes_back_from_its_file() -> None:
     config = _config()
     assert validate(read_yaml(dump(config), source="it")) == config
     assert config_fingerprint(config) != config_fingerprint(
-        resolve(settings=["model.size=32", "model.dim=8", "model.backbone=resnet10"])
+        resolve(recipe="five_losses", settings=["model.size=32", "model.dim=8", "model.backbone=resnet10"])
     )
 
 
 def _study(folder: Path, **more: object) -> dict[str, object]:
     arms = {"own": {}, "one": {"model.heads": "shared"}}
-    base = {"model": {"size": 32, "dim": 8, "trunk_share": 0.0}}
+    base = {"recipe": "five_losses", "model": {"size": 32, "dim": 8, "trunk_share": 0.0}}
     return {"name": "heads", "data": str(folder), "seeds": 1, "steps": 2, "base": base, "arms": arms, **more}
 
 
@@ -159,7 +163,7 @@ def test_a_study_finds_that_the_embeddings_are_of_other_sizes(tiny_folder: Path,
 
 def test_an_ablation_wants_a_head_for_each_loss(tiny_folder: Path, tmp_path: Path) -> None:
     study = _study(tiny_folder, ablate=["members"], allow=["embedding_size"])
-    study["base"] = {"model": {"size": 32, "dim": 8, "heads": "shared"}}
+    study["base"] = {"recipe": "five_losses", "model": {"size": 32, "dim": 8, "heads": "shared"}}
     with pytest.raises(UsageError, match=r"(?s)ablate: .*head per loss.*arms: \{one_head: \{model\.heads: shared\}\}"):
         _planned(tmp_path, study)
 
@@ -171,7 +175,7 @@ TINY = (
 
 
 def _run_config(folder: Path, *settings: str) -> RunConfig:
-    return resolve(file={"data": {"source": str(folder)}}, settings=[*TINY, *settings])
+    return resolve(recipe="five_losses", file={"data": {"source": str(folder)}}, settings=[*TINY, *settings])
 
 
 @pytest.mark.pretrained

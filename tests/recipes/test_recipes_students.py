@@ -42,7 +42,7 @@ IMAGES = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8, generator=torc
 LABELS = torch.arange(8) // 2
 
 
-def _config(*settings: str, recipe: str = "accord") -> RunConfig:
+def _config(*settings: str, recipe: str = "five_losses") -> RunConfig:
     return resolve(recipe=recipe, settings=[*SMALL, *settings])
 
 
@@ -276,7 +276,7 @@ def test_a_study_counts_the_numbers_of_the_student() -> None:
     ]
     assert sizes[0] == sizes[1] == sizes[2] == sizes[4] == {"model.dim": 8, "heads": 1, "trunk's feature": False}
     assert sizes[3]["model.dim"] == 16
-    unknown = resolve(settings=[STRESS])
+    unknown = resolve(recipe="five_losses", settings=[STRESS])
     assert _looked_at(unknown)["embedding_size"]["model.dim"] is None
 
 
@@ -305,7 +305,7 @@ CASES = {
 
 
 def _run(folder: Path, *settings: str, **data: str) -> RunConfig:
-    return resolve(file={"data": {"source": str(folder), **data}}, settings=[*TINY, *settings])
+    return resolve(recipe="five_losses", file={"data": {"source": str(folder), **data}}, settings=[*TINY, *settings])
 
 
 def _tensors(run: Path) -> dict[str, Tensor]:

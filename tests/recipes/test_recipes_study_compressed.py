@@ -182,7 +182,7 @@ def test_the_study_that_comes_with_accord_is_known_by_its_name(tmp_path: Path) -
     plan = Plan(read_study(Path("ensemble")))
     check_plan(plan)
     assert list(plan.data) == ["objects"]
-    assert {"ours", "published", "without-n_pair"} <= set(plan.arms)
+    assert {"ours", "published", "without-multi_similarity"} <= set(plan.arms)
     assert list(Plan(read_study(Path("ensemble"), data=["./pets.zip", "objects"])).data) == ["pets", "objects"]
     with pytest.raises(UsageError, match=r"no study file ensmeble, .*: ensemble"):
         read_study(Path("ensmeble"))

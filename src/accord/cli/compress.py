@@ -11,7 +11,9 @@ from accord.cli.show import IMPORTS, print_json, print_table, terminal
 def command(
     run: Path = typer.Argument(..., help="Run folder; it stays as it is."),
     dim: int | None = typer.Option(None, "--dim", "-d", help="Numbers per embedding. Default: those of one head."),
-    method: str = typer.Option("auto", "--method", "-m", help="auto, pca, fold, lda, student, distil or heads."),
+    method: str = typer.Option(
+        "auto", "--method", "-m", help="auto, pca, whiten, fold, lda, student, distil or heads."
+    ),
     scale: str | None = typer.Option(
         None, "--scale", help="What heads are brought to first: unit, or length or distance, which fold."
     ),

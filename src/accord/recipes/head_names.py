@@ -56,19 +56,19 @@ def refuse_idle_place(config: RunConfig) -> None:
     names = on_trunk(config)
     if not names:
         return
-    name, ensemble, place = names[0], config.ensemble, "learns on the pooled feature (sees: trunk)"
+    name, ensemble = names[0], config.ensemble
+    place = f"{name} sees the pooled feature"
+    way = f"Give it a head (losses.{member_names(config).index(name)}.sees=head)"
     if any(loss.unit for loss in config.losses if loss.sees == "trunk"):
-        raise UsageError(f"losses: {name} {place}, which is no head to bring to unit length. Leave out unit.")
+        raise UsageError(f"losses: {place}, which is no head to bring to unit length. {way}, or leave out unit.")
     if config.model.heads == "shared":
-        raise UsageError(f"model.heads: one embedding is shared by all losses, and {name} {place}. Leave one out.")
+        raise UsageError(f"model.heads: one embedding is shared by all losses, and {place}.\n  {way}.")
     if ensemble.diversity != "none":
-        raise UsageError(
-            f"ensemble.diversity: {ensemble.diversity} compares heads, and {name} {place}. Leave one of them out."
-        )
+        raise UsageError(f"ensemble.diversity: {ensemble.diversity} compares heads, and {place}.\n  {way}.")
     if ensemble.student == "stress":
         raise UsageError(
-            f"ensemble.student: a network on top is taught by heads, and {name} {place}.\n"
-            "  Take ensemble.student=distil, or compress the run when it is done: accord compress --method student."
+            f"ensemble.student: a network on top is taught by heads, and {place}.\n"
+            f"  {way}, or compress the run when it is done: accord compress --method student."
         )
     if config.model.trunk_share > 0 and not own_heads(config):
         raise UsageError(

@@ -17,10 +17,10 @@ def _one(loss: str, summary: str, **more: Any) -> Recipe:
 
 RECIPES: dict[str, Recipe] = {
     "accord": Recipe(
-        "three losses in accord, two with a head and one on the pooled feature, equal scale-normalised weights; the default",
+        "three losses in accord, one of them on the pooled feature; fixed scale-normalised weights; the default",
         {
-            # chosen on held-out training classes of `objects` (docs/results/ensemble.md): the pooled trunk feature holds
-            # better than the heads, and losses that stop where a pair is told apart better than those that don't
+            # chosen on held-out training classes of `objects` (docs/results/ensemble.md): the pooled trunk feature
+            # holds better than the heads, and these losses better than those of `five_losses`
             "model": {"trunk_share": 0.75},
             "losses": [
                 {"type": "triplet_margin", "options": {"mining": "semi_hard"}},
