@@ -103,6 +103,7 @@ def test_an_ablation_tries_each_loss_alone_there_too() -> None:
         f"{name}-on-trunk" for name in ("contrastive", "proxy_nca", "n_pair")
     ]
     assert found.arms["contrastive-on-trunk"]["losses"] == [{"type": "contrastive", "sees": "trunk"}]
+    assert found.arms["n_pair-wide"]["model.dim"] == 2 * 8
     assert found.arms["proxy_nca"]["losses"] == [{"type": "proxy_nca"}]
     assert [loss.get("sees") for loss in found.arms["n_pair-x3"]["losses"]] == [None, "trunk", None]
     assert not [loss for loss in found.arms["published"]["losses"] if "sees" in loss]

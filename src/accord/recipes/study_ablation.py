@@ -6,7 +6,7 @@ from typing import Any
 
 from accord.errors import UsageError
 from accord.recipes.config import EnsembleConfig, LossConfig, RunConfig
-from accord.recipes.head_names import TRUNK, loss_names, member_names, on_trunk
+from accord.recipes.head_names import TRUNK, loss_names, member_names, on_trunk, own_heads
 from accord.recipes.study_config import CompressArm, Part
 
 OURS = "ours"
@@ -82,7 +82,10 @@ class Ablation:
         """Each loss alone with as many numbers as the ensemble's heads have together."""
         for name, loss in self.losses.items():
             arm = f"{name}-wide"
-            self.arms[arm] = {**self._only([_placed(loss, "head")]), "model.dim": self._dim * len(self.losses)}
+            self.arms[arm] = {
+                **self._only([_placed(loss, "head")]),
+                "model.dim": self._dim * max(1, len(own_heads(self.config))),
+            }
             self._heads(arm, "head", *loss_names([loss]))
             self._small(arm, "pca", method="pca", heads=dict.fromkeys(loss_names([loss])))
 
@@ -129,9 +132,8 @@ class Ablation:
 
     def _compressions(self) -> None:
         """The ensemble's heads and trunk by themselves, and every way to make one small vector of them."""
-        own = [name for name in self.losses if name not in on_trunk(self.config)]
-        if own:
-            self._heads(OURS, "heads", *own)
+        if own_heads(self.config):
+            self._heads(OURS, "heads", *own_heads(self.config))
         self._heads(OURS, "trunk", TRUNK)
         self._small(OURS, "trunk-pca", method="pca", heads={TRUNK: None})
         for method in ("pca", "whiten", "fold", "lda", "distil", "student"):
