@@ -63,7 +63,7 @@ def _built(*settings: str) -> tuple[RunConfig, Embedder, torch.nn.Module]:
         ((DISTIL, "ensemble.student_dim=4"), r"student_dim: a distilled student has .* model\.dim\. Leave it out"),
         ((STRESS, "ensemble.student_weight=2.0"), r"student_weight: a network on top .* no weight\. Leave it out"),
         ((STRESS, "ensemble.student_temperature=2.0"), r"student_temperature: .* no temperature\. Leave it out"),
-        ((DISTIL, "ensemble.student_weight=0"), r"student_weight: Input should be greater than 0"),
+        ((DISTIL, "ensemble.student_weight=-1"), r"student_weight: Input should be greater than or equal to 0"),
         ((DISTIL, "ensemble.student_temperature=-1"), r"student_temperature: Input should be greater than 0"),
         ((STRESS, "ensemble.student_dim=0"), r"student_dim: Input should be greater than or equal to 1"),
         (("ensemble.student=distill",), r"ensemble\.student: Input should be 'none', 'distil' or 'stress'"),
@@ -124,7 +124,7 @@ def test_a_distilled_student_is_one_linear_head_of_a_heads_size() -> None:
     config, embedder, objective = _built(DISTIL)
     assert list(embedder.heads) == [*head_names(config), "trunk", STUDENT]
     assert isinstance(embedder.heads["trunk"], TrunkHead)
-    assert (objective.beside, objective.weight, objective.temperature) == ({"trunk": 0.75}, 5.0, 0.1)
+    assert (objective.beside, objective.weight, objective.temperature) == ({"trunk": 0.75}, 1.0, 0.1)
     chosen = _built(DISTIL, "ensemble.student_weight=2.0", "ensemble.student_temperature=0.5", "model.trunk_share=0.0")
     assert (chosen[2].beside, chosen[2].weight, chosen[2].temperature) == ({}, 2.0, 0.5)
     assert "trunk" not in chosen[1].heads
@@ -133,6 +133,20 @@ def test_a_distilled_student_is_one_linear_head_of_a_heads_size() -> None:
     assert isinstance(used.heads[STUDENT], LinearHead)
     assert used.dim == 8
     assert Embedder.from_description(used.describe()).dim == 8
+
+
+@pytest.mark.parametrize(("weight", "apart"), [("null", True), ("0", True), ("2.0", False)])
+def test_a_distilled_student_teaches_the_trunk_only_with_a_weight(weight: str, apart: bool) -> None:
+    images, labels = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8), torch.arange(8) % 4
+    gradients = []
+    for settings in ((), (DISTIL, f"ensemble.student_weight={weight}")):
+        _, embedder, objective = _built(*settings)
+        objective(embedder.eval().outputs(images), labels).backward()
+        gradients.append([parameter.grad for parameter in embedder.trunk_parameters() if parameter.grad is not None])
+    head = embedder.heads[STUDENT]
+    assert head.apart == apart
+    assert head.linear.weight.grad.abs().sum() > 0
+    assert all(map(torch.equal, *gradients)) == apart
 
 
 def test_a_network_is_the_authors() -> None:
@@ -209,7 +223,8 @@ def test_a_network_has_the_authors_rate_and_a_group_of_its_own() -> None:
 
 @pytest.mark.parametrize("student", [DISTIL, STRESS])
 def test_a_balance_is_of_the_members_and_the_student_is_added(student: str) -> None:
-    _, embedder, objective = _built(student, "ensemble.balance=pcgrad")
+    weight = ("ensemble.student_weight=5",) if student == DISTIL else ()  # without one it wants nothing of the trunk
+    _, embedder, objective = _built(student, *weight, "ensemble.balance=pcgrad")
     embedder.train()
     assert embedder.splitter is not None
     found, plain = [], embedder.splitter
@@ -231,7 +246,7 @@ def test_a_balance_is_of_the_members_and_the_student_is_added(student: str) -> N
     if student == STRESS:
         assert torch.equal(whole, again[0].grad)
         return
-    _, embedder, objective = _built(student)
+    _, embedder, objective = _built(student, *weight)
     read = features.detach().requires_grad_()
     heads = {name: head(read) for name, head in embedder.heads.items()}
     objective({name: head if name == STUDENT else head.detach() for name, head in heads.items()}, LABELS).backward()

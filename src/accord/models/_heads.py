@@ -38,21 +38,31 @@ class TrunkHead(nn.Module):
 
 
 class LinearHead(nn.Module):
-    """One affine map, then (by default) unit length; a zero row stays zero."""
+    """One affine map, then (by default) unit length; a zero row stays zero.
+
+    With `apart` what is learnt of its output stays in the head and teaches nothing below it. That is for training, and
+    no part of its description.
+    """
 
     def __init__(
-        self, width: int, dim: int, normalise: bool = True, *, generator: torch.Generator | None = None
+        self,
+        width: int,
+        dim: int,
+        normalise: bool = True,
+        *,
+        generator: torch.Generator | None = None,
+        apart: bool = False,
     ) -> None:
         super().__init__()
         check_range("LinearHead", "width", width, low=1)
         check_range("LinearHead", "dim", dim, low=1)
-        self.width, self.dim, self.normalise = width, dim, normalise
+        self.width, self.dim, self.normalise, self.apart = width, dim, normalise, apart
         self.linear = linear(width, dim)
         draw_weights(self, generator)
 
     def forward(self, features: Pooled) -> Output:
         """(batch, width) → (batch, dim)."""
-        output: Tensor = self.linear(features)
+        output: Tensor = self.linear(features.detach() if self.apart else features)
         return to_unit_length(output) if self.normalise else output
 
     def describe(self) -> Json:

@@ -147,7 +147,9 @@ class EnsembleConfig(Section):
         description="what learns from the joined embedding meanwhile, and is used in its place: distil, a linear head; "
         "stress, a network on top. Of a single loss, too",
     )
-    student_weight: Positive | None = Field(None, description="distil: weight of its term; null: 5")
+    student_weight: NotNegative | None = Field(
+        None, description="distil: weight of its term in what the trunk learns; null: 0, it learns apart"
+    )
     student_temperature: Positive | None = Field(None, description="distil: temperature of the cosines; null: 0.1")
     student_dim: Whole | None = Field(None, description="stress: numbers of its embedding; null: twice model.dim")
 

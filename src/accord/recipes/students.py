@@ -24,7 +24,8 @@ def student_heads(config: RunConfig, width: int) -> dict[str, nn.Module]:
         heads[TRUNK] = TrunkHead(width)
     if config.ensemble.student == "distil":
         assert config.model.dim is not None, "the embedding size is chosen before anything is built"
-        heads[STUDENT] = LinearHead(width, config.model.dim, normalise=False)
+        apart = not config.ensemble.student_weight
+        heads[STUDENT] = LinearHead(width, config.model.dim, normalise=False, apart=apart)
     return heads
 
 
@@ -35,8 +36,9 @@ def with_student(objective: nn.Module, config: RunConfig, embedder: Embedder) ->
         return objective
     beside = {TRUNK: part} if part > 0 else {}
     if ensemble.student == "distil":
-        weight, temperature = ensemble.student_weight, ensemble.student_temperature
-        return Taught(objective, beside=beside, weight=weight, temperature=temperature)
+        # of a head that keeps to itself what it learns any weight would do: the optimiser takes no notice of it
+        weight = ensemble.student_weight or 1.0
+        return Taught(objective, beside=beside, weight=weight, temperature=ensemble.student_temperature)
     return Taught(objective, _network(config, embedder.dim), beside=beside)
 
 
