@@ -320,7 +320,8 @@ CASES = {
 
 
 def _run(folder: Path, *settings: str, **data: str) -> RunConfig:
-    return resolve(recipe="five_losses", file={"data": {"source": str(folder), **data}}, settings=[*TINY, *settings])
+    recipe = "relations" if "relations" in data else "five_losses"
+    return resolve(recipe=recipe, file={"data": {"source": str(folder), **data}}, settings=[*TINY, *settings])
 
 
 def _tensors(run: Path) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ TINY = ("model.size=32", "model.dim=16", "training.epochs=2", "training.classes_
 KEYS = {"recall@1", "recall@2", "recall@4", "recall@8", "map@r", "r_precision", "nmi", "knn_accuracy"}
 
 
-def _config(folder: Path, *settings: str, recipe: str = "accord"):
+def _config(folder: Path, *settings: str, recipe: str = "five_losses"):
     return resolve(recipe=recipe, file={"data": {"source": str(folder)}}, settings=[*TINY, *settings])
 
 
