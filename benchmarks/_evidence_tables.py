@@ -33,6 +33,8 @@ def whole_table(pool: Pool) -> str:
     rows = []
     for arm in in_order(pool):
         runs, failed = pool.of(arm), len(pool.of(arm, FAILED))
+        if not runs and not failed:  # it is told among the missing ones
+            continue
         count = f"{len(runs)}" + (f", {failed} failed" if failed else "")
         held_out = [_spread([run["held_out"][name] for run in runs if run.get("held_out")]) for name in JUDGED]
         test = [_spread([run["metrics"][name] for run in runs]) for name in JUDGED]
