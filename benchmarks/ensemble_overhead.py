@@ -125,8 +125,8 @@ def paired(own: Sequence[float], other: Sequence[float]) -> Ratio:
 
 
 def config_of(arm: str, sizes: Sizes) -> RunConfig:
-    """The default recipe with what the arm changes."""
-    config = resolve(recipe="accord", settings=ARMS[arm])
+    """Five losses with what the arm changes."""
+    config = resolve(recipe="five_losses", settings=ARMS[arm])
     return changed(
         config,
         model={"size": sizes.pixels, "dim": sizes.dim},
