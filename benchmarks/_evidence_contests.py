@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
-from _evidence_figures import BAR_POINTS, Pool, differences
+from _evidence_figures import BAR_POINTS, Pool, compared
+from _evidence_records import Key, key_of
 
 from accord.errors import UnknownNameError, UsageError
-from accord.evaluation import holm, verdict
+from accord.evaluation import holm
+from accord.recipes.contest import judge_pair
 from accord.types import Json
 
 CHOSEN_BY = "map@r"
@@ -32,7 +34,8 @@ class Answer(NamedTuple):
 def answers(pool: Pool, contests: Sequence[Contest], metrics: Sequence[str]) -> list[Answer]:
     """Every contest by every metric; p-values are corrected over all of them. A side without a run is left out.
 
-    The rival is the best of its side on the test classes, for each metric anew: the choice that is hardest on us.
+    The rival is the best of its side on the test classes, for each metric anew: the choice that is hardest on us. Two
+    arms are compared over the seeds that both have.
     """
     found: list[Answer] = []
     for contest in contests:
@@ -45,20 +48,16 @@ def answers(pool: Pool, contests: Sequence[Contest], metrics: Sequence[str]) -> 
         for metric in metrics:
             theirs = _best_on_test(pool, contest.rivals, metric)
             if theirs is not None:
-                (pair,) = differences(pool, metric, [(mine, theirs)])
+                (pair,) = compared(pool._replace(runs=_runs(pool, (mine, theirs))), metric, (mine, theirs))
                 found.append(Answer(contest, metric, pair))
-    corrected = holm([answer.pair["p"] for answer in found])
-    return [answer._replace(pair=_judged(answer.pair, p)) for answer, p in zip(found, corrected, strict=True)]
+    for answer, corrected in zip(found, holm([answer.pair["p"] for answer in found]), strict=True):
+        judge_pair(answer.pair, corrected, BAR_POINTS)
+    return found
 
 
 def best_on_validation(pool: Pool, arms: Sequence[str]) -> str | None:
-    """The arm with the highest mean MAP@R on its validation classes, over the seeds that all arms have: another seed
-    may validate on other classes. None where there is no such seed."""
-    runs = {arm: {(run["seed"], run["fold"]): run for run in pool.of(arm)} for arm in arms}
-    runs = {arm: rows for arm, rows in runs.items() if rows}
-    common = set.intersection(*(set(rows) for rows in runs.values())) if runs else set()
-    means = {arm: fmean(_held_out(rows[key]) for key in sorted(common)) for arm, rows in runs.items() if common}
-    return max(means, key=lambda arm: means[arm], default=None)
+    """The arm with the highest mean MAP@R on its validation classes; None where there is nothing to compare."""
+    return _best({arm: [_held_out(run) for run in runs] for arm, runs in _shared(pool, arms).items()})
 
 
 def _held_out(run: Json) -> float:
@@ -69,17 +68,19 @@ def _held_out(run: Json) -> float:
 
 
 def _best_on_test(pool: Pool, arms: Sequence[str], metric: str) -> str | None:
-    means = {arm: fmean(run["metrics"][metric] for run in pool.of(arm)) for arm in arms if pool.of(arm)}
-    return max(means, key=lambda arm: means[arm], default=None)
+    return _best({arm: [run["metrics"][metric] for run in runs] for arm, runs in _shared(pool, arms).items()})
 
 
-def _judged(pair: Json, corrected: float) -> Json:
-    low, high = pair["interval"] or (float("nan"), float("nan"))
-    said = verdict(pair["difference"], low, high, corrected, bar_points=BAR_POINTS)
-    few = " (preliminary: fewer than five seeds)" if pair["preliminary"] else ""
-    return {**pair, "p_holm": corrected, "verdict": said.sentence + few}
+def _runs(pool: Pool, arms: Sequence[str]) -> dict[Key, Json]:
+    return {key_of(run): run for runs in _shared(pool, arms).values() for run in runs}
 
 
-def by_name(rows: Mapping[str, Mapping[str, Sequence[str]]]) -> list[Contest]:
-    """Contests as a page file writes them."""
-    return [Contest(title, tuple(row["arms"]), tuple(row["rivals"])) for title, row in rows.items()]
+def _best(scores: Mapping[str, Sequence[float]]) -> str | None:
+    return max(scores, key=lambda arm: fmean(scores[arm]), default=None)
+
+
+def _shared(pool: Pool, arms: Sequence[str]) -> dict[str, list[Json]]:
+    """The runs of those arms that have any, of the seeds and folds that all of them have: others are not alike."""
+    runs = {arm: {(run["seed"], run["fold"]): run for run in found} for arm in arms if (found := pool.of(arm))}
+    common = set.intersection(*map(set, runs.values())) if runs else set()
+    return {arm: [rows[key] for key in sorted(common)] for arm, rows in runs.items() if common}

@@ -115,19 +115,16 @@ def _galleries(evidence: Evidence) -> dict[str, str]:
 # differences -------------------------------------------------------------------------------------------------------
 
 
-def differences(pool: Pool, metric: str, pairs: Sequence[tuple[str, str]] | None = None) -> list[Json]:
-    """Each arm less the reference, with interval, corrected p-value and verdict, as `accord compare` makes them.
+def differences(pool: Pool, metric: str) -> list[Json]:
+    """Each arm less the reference, with interval, corrected p-value and verdict, as `accord compare` makes them."""
+    return [pair for pair in compared(pool, metric, pool.arms) if pair["second"] == pool.reference]
 
-    With `pairs` only those, one by one: their p-values are not corrected for each other.
+
+def compared(pool: Pool, metric: str, arms: Sequence[str]) -> list[Json]:
+    """Each of the arms less each that follows, with p-values corrected over all of these pairs.
 
     A class's sum is handed over as its mean for each of its queries, so that all class sums are those of the queries.
     """
-    if pairs is None:
-        return [pair for pair in _compared(pool, metric, pool.arms) if pair["second"] == pool.reference]
-    return [pair for first, second in pairs for pair in _compared(pool, metric, (first, second))]
-
-
-def _compared(pool: Pool, metric: str, arms: Sequence[str]) -> list[Json]:
     labels = torch.arange(len(pool.gallery["queries"])).repeat_interleave(torch.tensor(pool.gallery["queries"]))
     about = {"name": pool.data, "images": pool.gallery["images"], "labels": pack(labels)}
     fingerprint = pool.gallery["fingerprint"]
@@ -146,8 +143,8 @@ def _compared(pool: Pool, metric: str, arms: Sequence[str]) -> list[Json]:
     settings = {"metric": metric, "draws": DRAWS, "bar_points": BAR_POINTS, "seed": 0}
     raw = {"galleries": {fingerprint: about}, "runs": runs, "failed": []}
     (found,) = figures(raw, settings, [])["galleries"]
-    differences: list[Json] = found["differences"]
-    return differences
+    pairs: list[Json] = found["differences"]
+    return pairs
 
 
 def _per_query(sums: Sequence[float], queries: Sequence[int]) -> torch.Tensor:

@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
-from _evidence_contests import Contest, answers, by_name
+from _evidence_contests import Contest, answers
 from _evidence_figures import BAR_POINTS, DRAWS, SHARES, Pool, mean_curve, pools, race
 from _evidence_missing import missing
 from _evidence_plot import Panel, draw
@@ -113,14 +113,8 @@ class PageConfig(Section):
     studies: Annotated[tuple[StudyFiles, ...], Field(min_length=1, strict=False)]
 
 
-class Page(NamedTuple):
-    """The files of a page, its text first, and what they hold."""
-
-    files: dict[Path, str]
-
-
-def make_page(path: Path) -> Page:
-    """The page of a page file: the same records give the same bytes."""
+def make_page(path: Path) -> dict[Path, str]:
+    """The files of a page, its text first, and what they hold: the same records give the same bytes."""
     try:
         config = PageConfig.model_validate(read_config(path))
     except ValidationError as error:
@@ -129,7 +123,7 @@ def make_page(path: Path) -> Page:
     studies = [read_study(path.parent / files.file) for files in config.studies]
     lacks = [key for study, evidence in zip(studies, evidences, strict=True) for key in missing(study, evidence)]
     found = pools(zip(evidences, map(wanted, studies), strict=True), config.reference)
-    asks = by_name({title: asked.model_dump() for title, asked in config.contests.items()})
+    asks = [Contest(title, asked.arms, asked.rivals) for title, asked in config.contests.items()]
     plot = path.with_name(f"{path.stem}-convergence.svg")
     parts = [
         f"# {config.title}",
@@ -143,7 +137,7 @@ def make_page(path: Path) -> Page:
         *_gaps(evidences, lacks),
     ]
     text = {path.with_suffix(".md"): "\n\n".join(filter(None, parts)) + "\n"}
-    return Page(text if asks else {**text, plot: _plot(found)})
+    return text if asks else {**text, plot: _plot(found)}
 
 
 def _made(path: Path, config: PageConfig, studies: Sequence[StudyConfig], evidences: Sequence[Evidence]) -> str:

@@ -61,7 +61,7 @@ def _gather(given: argparse.Namespace) -> int:
 
 
 def _page(given: argparse.Namespace) -> int:
-    files = make_page(given.page).files
+    files = make_page(given.page)
     if given.check:
         stale = [path for path, text in files.items() if not path.is_file() or path.read_text("utf-8") != text]
         _tell("not fresh", map(str, stale))

@@ -374,7 +374,7 @@ def test_a_page_follows_from_its_records_to_the_last_byte(made: Made) -> None:
     text, svg = (made.root / "page.md").read_bytes(), (made.root / "page-convergence.svg").read_bytes()
     assert evidence.main(["page", str(path), "--check"]) == 0
     made.gather()
-    assert [told.encode() for told in page.make_page(path).files.values()] == [text, svg]
+    assert [told.encode() for told in page.make_page(path).values()] == [text, svg]
     (made.root / "page.md").write_text("x")
     assert evidence.main(["page", str(path), "--check"]) == 1
 
@@ -384,7 +384,7 @@ def test_a_page_tells_every_seed_its_commands_and_what_is_censored(made: Made) -
     made.left_out = {"n_pair/seed-1"}
     made.fill()
     made.gather()
-    text = next(iter(page.make_page(made.page()).files.values()))
+    text = next(iter(page.make_page(made.page()).values()))
     for line in (
         "# Made",
         "accord study made.yaml --out studies/made",
@@ -445,7 +445,7 @@ def test_in_a_contest_validation_speaks_for_us_and_the_test_for_the_rival(made: 
         "corrected over the rows that are shown, not over more"
     )
     sides = {"is it?": {"arms": ["contrastive", "proxy_nca"], "rivals": ["triplet", "n_pair"]}}
-    files = page.make_page(made.page(contests=sides)).files
+    files = page.make_page(made.page(contests=sides))
     (text,) = files.values()
     assert "| is it? | `proxy_nca` | `triplet` | MAP@R | +10.0" in text
     assert "| contrastive | 50.0 ± 0.0 | 20.0 ± 0.0 | 70.0 ± 0.0 |" in text
@@ -460,6 +460,11 @@ def test_in_a_contest_only_seeds_that_all_have_are_compared_on_validation(made: 
     (pool,) = figures.pools([(made.gather(), records.wanted(make_study(made.study)))], "triplet")
     assert contests.best_on_validation(pool, ["triplet", "proxy_nca"]) == "proxy_nca"
     assert contests.best_on_validation(pool, ["n_pair"]) is None
+    (answer,) = contests.answers(pool, [contests.Contest("one seed?", ["triplet"], ["proxy_nca"])], ["map@r"])
+    (mine,), (theirs,) = (pool.of(arm)[:1] for arm in ("triplet", "proxy_nca"))
+    want = mine["metrics"]["map@r"] - theirs["metrics"]["map@r"]
+    assert answer.pair["difference"] == pytest.approx(want), "over the one seed that both have"
+    assert answer.pair["verdict"].endswith("(preliminary: other seeds are not covered)")
     nobody = contests.Contest("who?", ["n_pair"], ["triplet"])
     assert contests.answers(pool, [nobody], ["map@r"]) == []
     for run in pool.of("triplet"):
@@ -472,7 +477,7 @@ def test_of_many_missing_runs_the_arms_are_named(made: Made) -> None:
     made.study["seeds"], made.left_out = 12, {r"seed-([1-9]|1\d)$"}
     made.fill()
     made.gather()
-    text = next(iter(page.make_page(made.page()).files.values()))
+    text = next(iter(page.make_page(made.page()).values()))
     assert "Not recorded yet:\n\n- objects, triplet: 11 runs" in text
 
 

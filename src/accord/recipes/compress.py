@@ -36,7 +36,7 @@ from accord.recipes.per_query import TUNING
 from accord.recipes.resolve import changed, dump
 from accord.recipes.session import can_be_judged
 from accord.recipes.untested import VALIDATION, end_untested
-from accord.recipes.watch import Silence, Watch
+from accord.recipes.watch import Silence, Watch, bar
 from accord.runs import RunFolder
 from accord.types import Json, Labelled, Manifest
 
@@ -157,7 +157,7 @@ def _look(run: RunFolder, config: RunConfig, embedder: Embedder, manifest: Manif
     for split in ("train", "validation"):
         part = manifest.only(split)
         if split == "train" or can_be_judged(part):
-            told = _bar(watch, f"embedding {split}")
+            told = bar(watch, f"embedding {split}")
             features = looked.own.of(embedder, part, device=device, progress=told)
             parts[split] = Stored(features, ClassMap(part.classes).numbers(part))
     embedder.heads.cpu()
@@ -301,7 +301,3 @@ def _training_seconds(run: RunFolder) -> float | None:
     told = run.read_json(VALIDATION) if run.exists(VALIDATION) and not run.exists(REPORT) else _report(run)
     found = (told.get("seconds") or {}).get("training")
     return None if found is None else float(found)
-
-
-def _bar(watch: Watch, stage: str) -> Any:
-    return lambda done, total: watch.progress(stage, done, total)

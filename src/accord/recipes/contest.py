@@ -77,7 +77,7 @@ def figures(raw: Json, settings: Json, found: Sequence[Json], tell: Tell = lambd
     galleries = [_gallery(raw, gallery, here, methods, settings, found, step) for gallery, here in sides.items()]
     pairs = [pair for gallery in galleries for pair in gallery["differences"]]
     for pair, corrected in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):
-        _judge(pair, corrected, settings["bar_points"])
+        judge_pair(pair, corrected, settings["bar_points"])
     return {"galleries": galleries, "ranks": _ranks(sides, methods)}
 
 
@@ -188,7 +188,7 @@ def _difference(first: _Side, second: _Side, labels: Tensor, settings: Json) -> 
     }
 
 
-def _judge(pair: Json, corrected: float, bar_points: float) -> None:
+def judge_pair(pair: Json, corrected: float, bar_points: float) -> None:
     """Add the corrected p-value and the fixed words, with what must be said beside them."""
     low, high = pair["interval"] or (math.nan, math.nan)
     said = verdict(pair["difference"], low, high, corrected, bar_points=bar_points)

@@ -3,7 +3,7 @@
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from accord.geometry import places
 from accord.index import ExactIndex
 from accord.models import Embedder
 from accord.recipes.artifacts import (
-    embed_items,
     facts_of_split,
     load_config,
     load_data,
@@ -29,7 +28,7 @@ from accord.recipes.clusters import affordable_seeds, fewer_seeds
 from accord.recipes.config import RunConfig
 from accord.recipes.contributions import tell_heads
 from accord.recipes.device import device_at_hand
-from accord.recipes.features import Features, Looked, embed_kept, save_looked
+from accord.recipes.features import Looked, embed_kept, save_looked
 from accord.recipes.idle_members import excluded_notes
 from accord.recipes.intervals import class_intervals, few_classes, t_intervals
 from accord.recipes.ledger import Opening, open_test_set
@@ -37,7 +36,7 @@ from accord.recipes.per_query import config_fingerprint, facts_of, save_per_quer
 from accord.recipes.relations import relation_notes
 from accord.recipes.run_evaluation import chance_curve, curve, judge_pixels, judge_test, protocol_of, shown
 from accord.recipes.threshold import load_threshold, realised
-from accord.recipes.watch import Silence, Watch
+from accord.recipes.watch import Silence, Watch, bar
 from accord.reports import ReportInputs, Thumbnails, make_report, render_text, write_report
 from accord.runs import RunFolder
 from accord.types import Evaluation, Json, Labelled, Manifest, Neighbours, Preprocessing
@@ -79,7 +78,7 @@ def report_on(
     watch.say(f"the test set has been opened {opening.words}")
     device = next(embedder.parameters()).device
     looked = looked or (Looked.nothing() if keep_features else None)
-    everything = _embedded(embedder, manifest, looked and looked.own, device, _bar(watch, "embedding"))
+    everything = embed_kept(embedder, manifest, looked and looked.own, device=device, progress=bar(watch, "embedding"))
     save_index(run, ExactIndex(everything), embedder)
     test, classes = _unseen(everything, manifest)
     clock.lap("embedding")
@@ -88,8 +87,8 @@ def report_on(
     seeds = affordable_seeds(test, config.evaluation.nmi_seeds)
     measured = judge_test(everything, manifest, config, nmi_seeds=seeds, neighbours=NEIGHBOURS)
     trained = shown(measured, config)
-    before, told = build_baseline(config).to(device), _bar(watch, "frozen baseline")
-    frozen = _embedded(before, manifest.only("test"), looked and looked.frozen, device, told)
+    before, told = build_baseline(config).to(device), bar(watch, "frozen baseline")
+    frozen = embed_kept(before, manifest.only("test"), looked and looked.frozen, device=device, progress=told)
     if looked is not None and keep_features:
         save_looked(run, looked)
     frozen_seeds = affordable_seeds(frozen, config.evaluation.nmi_seeds)
@@ -113,19 +112,6 @@ def report_on(
     write_report(run.path, report, _thumbnails(manifest, report))
     run.seal()
     return report
-
-
-def _embedded(
-    embedder: Embedder,
-    manifest: Manifest,
-    kept: Features | None,
-    device: torch.device,
-    told: Callable[[int, int], None],
-) -> Labelled:
-    """Every item embedded; where nobody keeps what the trunk saw, it is not held in memory either."""
-    if kept is None:
-        return embed_items(embedder, manifest, device=device, progress=told)
-    return embed_kept(embedder, manifest, kept, device=device, progress=told)
 
 
 def _tell_threshold(
@@ -264,10 +250,6 @@ def _seconds_before(run: RunFolder, training: float | None) -> dict[str, float]:
         return {"training": float(run.read_json(REPORT)["seconds"]["training"])}
     except (ArtifactError, KeyError, TypeError, ValueError):  # none, or one that is about to be replaced by a good one
         return {}
-
-
-def _bar(watch: Watch, stage: str) -> Callable[[int, int], None]:
-    return lambda done, total: watch.progress(stage, done, total)
 
 
 def environment() -> Json:

@@ -9,7 +9,7 @@ from torch import Tensor
 from accord.data import ClassMap, ImageTable
 from accord.geometry import places
 from accord.models import Embedder, evaluating
-from accord.recipes.artifacts import EMBED_BATCH, MODEL
+from accord.recipes.artifacts import EMBED_BATCH, MODEL, embed_items
 from accord.runs import RunFolder
 from accord.types import Labelled, Manifest
 
@@ -62,12 +62,17 @@ class Looked(NamedTuple):
 def embed_kept(
     embedder: Embedder,
     manifest: Manifest,
-    kept: Features,
+    kept: Features | None,
     *,
     device: torch.device,
     progress: Callable[[int, int], None] | None = None,
 ) -> Labelled:
-    """What `embed_items` gives, bit for bit where all is new, with `kept` asked before an image is opened."""
+    """What `embed_items` gives, bit for bit where all is new, with `kept` asked before an image is opened.
+
+    Where nobody keeps what the trunk saw (None), it is not held in memory either.
+    """
+    if kept is None:
+        return embed_items(embedder, manifest, device=device, progress=progress)
     features = kept.of(embedder, manifest, device=device, progress=progress)
     with evaluating(embedder), torch.no_grad(), torch.autocast(device.type, enabled=False):
         rows = [

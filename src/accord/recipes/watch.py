@@ -1,6 +1,6 @@
 """How a recipe tells whoever watches what it is doing; the command line draws it, a script may ignore it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 
@@ -16,6 +16,11 @@ class Watch(Protocol):
 
     def progress(self, stage: str, done: int, total: int, facts: Mapping[str, str] | None = None) -> None:
         """`done` of `total` parts of `stage` are finished; `facts` are shown beside the bar."""
+
+
+def bar(watch: Watch, stage: str) -> Callable[[int, int], None]:
+    """What tells a watch how far a stage is."""
+    return lambda done, total: watch.progress(stage, done, total)
 
 
 class Silence:
