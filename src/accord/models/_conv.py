@@ -40,12 +40,12 @@ class Plan(NamedTuple):
 
 def same_pads(height: int, width: int, kernel: int, stride: int) -> Pads:
     """TensorFlow's "SAME" padding for one input size: the odd pixel goes to the right and to the bottom."""
-
-    def total(size: int) -> int:
-        return max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
-
-    rows, columns = total(height), total(width)
+    rows, columns = _padding(height, kernel, stride), _padding(width, kernel, stride)
     return columns // 2, columns - columns // 2, rows // 2, rows - rows // 2
+
+
+def _padding(size: int, kernel: int, stride: int) -> int:
+    return max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
 
 
 def conv_norm(x: Maps, conv: nn.Conv2d, norm: nn.BatchNorm2d, *, pads: Pads, high: float | None = None) -> Convolved:
