@@ -82,10 +82,6 @@ def test_a_configuration_without_one_is_written_as_before_there_was_a_choice() -
     [
         ((LOSSES.replace("sees: trunk", "sees: trunk, unit: true"),), "proxy_nca sees the pooled feature"),
         ((LOSSES.replace("sees: trunk", "sees: trnuk"),), "losses.1.sees"),
-        (
-            ("losses=[{type: contrastive, sees: trunk}, {type: sup_con}]", "model.heads=shared"),
-            r"model.heads: .*\n.*losses\.0\.sees=head",
-        ),
         ((LOSSES, "ensemble.diversity=cka"), "cka compares heads, and proxy_nca"),
         ((LOSSES, "ensemble.student=stress"), "a network on top is taught by heads"),
         (("losses.0.sees=trunk", "model.trunk_share=0.5"), "model.trunk_share: all losses learn on the pooled feature"),

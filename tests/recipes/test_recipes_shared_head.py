@@ -7,8 +7,9 @@ import pytest
 import torch
 
 import accord
-from accord.ensembles import Ensemble
+from accord.ensembles import Ensemble, FixedWeights, GradientBalance, PCGrad
 from accord.errors import UsageError
+from accord.losses import Contrastive
 from accord.models import LinearHead, MaskedLinearHead
 from accord.recipes import compress_run, plan_study, read_report, resolve, resume_run, train_run
 from accord.recipes.build import (
@@ -20,7 +21,7 @@ from accord.recipes.build import (
 )
 from accord.recipes.config import ModelConfig, RunConfig
 from accord.recipes.ensembles import attach_balance
-from accord.recipes.head_names import SHARED, head_names, member_names
+from accord.recipes.head_names import SHARED, head_names, member_names, used_names
 from accord.recipes.interrupt import StoppedError
 from accord.recipes.per_query import config_fingerprint
 from accord.recipes.resolve import dump, filled, read_yaml, validate
@@ -117,12 +118,92 @@ def test_weights_and_labels_of_the_losses_are_their_own() -> None:
             r"(?s)losses\.2\.unit: with model\.heads=shared .* Give all of them the same `unit`",
         ),
         (("ensemble.diversity=cka",), r"ensemble\.diversity: cka compares heads, .* there is one\. Leave one"),
+        (
+            ("losses=[{type: contrastive, sees: trunk}, {type: n_pair, sees: trunk}]", "model.trunk_share=0"),
+            "none the head",
+        ),
+        (
+            ("losses=[{type: contrastive, sees: trunk}, {type: n_pair}]", "ensemble.balance=pcgrad"),
+            r"(?s)weighed at the one embedding, and contrastive sees the pooled feature.*leave out ensemble\.balance",
+        ),
+        (
+            ("losses=[{type: contrastive, sees: trunk}, {type: n_pair}]", "ensemble.weighting=grad_norm"),
+            "weighed at the one embedding",
+        ),
         (("model.heads=sharde",), r"model\.heads: Input should be 'own' or 'shared'"),
     ],
 )
 def test_what_makes_no_sense_is_refused(settings: tuple[str, ...], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         _config(*settings)
+
+
+WEL = "losses=[{type: smoothed_cross_entropy, sees: trunk}, {type: contrastive}, {type: triplet_margin, unit: false}]"
+
+
+def test_a_classifier_may_see_the_trunk_past_the_embedding() -> None:
+    config = _config(WEL, "model.trunk_share=0", "ensemble.weighting=published", "ensemble.prior=[1,1,1]")
+    assert head_names(config) == [SHARED, "smoothed_cross_entropy"]
+    embedder, objective = build_embedder(config).train(), build_objective(config, classes=4, width=512)
+    outputs = embedder.outputs(IMAGES)
+    assert outputs["smoothed_cross_entropy"].shape == (8, embedder.width)
+    total = objective(outputs, LABELS)
+    apart = {
+        name: member(outputs[name if name in outputs else SHARED].detach(), LABELS)
+        for name, member in objective.members.items()
+    }
+    torch.testing.assert_close(objective.terms, {name: value.detach() for name, value in apart.items()})
+    head = embedder.heads[SHARED].linear.weight
+    (of_all,) = torch.autograd.grad(total, head, retain_graph=True)
+    weights = objective.weights()
+    others = sum(weights[n] * objective.members[n](outputs[SHARED], LABELS) for n in ("contrastive", "triplet_margin"))
+    (of_others,) = torch.autograd.grad(others, head)
+    torch.testing.assert_close(of_all, of_others)  # the classifier teaches the trunk alone
+    used = deployed(embedder, config, {SHARED: 1.0})
+    assert used.weights == {SHARED: 1.0}
+    assert used_names(config) == [SHARED]
+
+
+def test_proxies_of_the_pooled_feature_and_of_the_embedding_start_where_their_loss_looks() -> None:
+    config = _config("losses=[{type: proxy_anchor, sees: trunk}, {type: contrastive}, {type: proxy_nca}]")
+    objective = build_objective(config, classes=4, width=16)
+    points, features = torch.eye(8)[:4].repeat(2, 1), torch.eye(16)[4:8].repeat(2, 1)
+    assert warm_proxies(objective, {SHARED: points, "proxy_anchor": features}, LABELS) == ["proxy_anchor", "proxy_nca"]
+    unit = torch.nn.functional.normalize
+    torch.testing.assert_close(unit(objective.members["proxy_anchor"].proxies.detach(), dim=1), torch.eye(16)[4:8])
+    torch.testing.assert_close(unit(objective.members["proxy_nca"].proxies.detach(), dim=1), torch.eye(8)[:4])
+
+
+def test_there_is_no_one_place_to_balance_where_one_loss_sees_the_trunk() -> None:
+    objective = Ensemble(
+        {"a": Contrastive(), "b": Contrastive(), "c": Contrastive()},
+        weighting=FixedWeights(),
+        balance=GradientBalance(PCGrad()),
+    )
+    rows = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(UsageError, match="no one place where their gradients"):
+        objective({"shared": rows, "a": rows}, LABELS)
+
+
+def test_a_run_whose_classifier_sees_the_trunk_is_its_one_embedding_and_goes_on(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    told = ("model.size=32", "model.dim=8", "training.steps=4", "training.classes_per_batch=4", ONE, WEL)
+    settings = (
+        *told,
+        "model.trunk_share=0",
+        "evaluation.nmi_seeds=1",
+        "ensemble.weighting=published",
+        "ensemble.prior=[1,1,1]",
+    )
+    config = resolve(recipe="five_losses", file={"data": {"source": str(tiny_folder)}}, settings=settings)
+    train_run(config, tmp_path / "whole")
+    with pytest.raises(StoppedError):
+        train_run(config, tmp_path / "stopped", watch=StopAt(2))
+    resume_run(tmp_path / "stopped")
+    whole, stopped = (accord.load(tmp_path / name) for name in ("whole", "stopped"))
+    assert list(whole.heads) == [SHARED]
+    torch.testing.assert_close(whole.state_dict(), stopped.state_dict(), rtol=0, atol=0)
 
 
 def test_a_configuration_without_it_is_what_it_was_before() -> None:

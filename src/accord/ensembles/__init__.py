@@ -10,7 +10,7 @@ from accord.ensembles._compress import fold_heads, ledoit_wolf, pca, shrinkage_l
 from accord.ensembles._distance_decorrelation import DistanceDecorrelation, distance_decorrelation
 from accord.ensembles._distance_hinge import DistanceHinge, distance_hinge
 from accord.ensembles._dynamic_average import DynamicAverage, dynamic_average
-from accord.ensembles._ensemble import DIVERSITY, Ensemble, test_weights
+from accord.ensembles._ensemble import DIVERSITY, SHARED, Ensemble, test_weights
 from accord.ensembles._fixed import FixedWeights
 from accord.ensembles._grad_norm import GradNorm, grad_norm_pull
 from accord.ensembles._heads import Diversity
@@ -27,6 +27,7 @@ from accord.ensembles._weighting import Guided, LeavesOut, Scaled, Weighting
 
 __all__ = [
     "DIVERSITY",
+    "SHARED",
     "STUDENT",
     "AdversarialRegressors",
     "Affine",

@@ -19,6 +19,7 @@ Heads = Tensor | Mapping[str, Tensor]
 Loss = nn.Module | Callable[..., Tensor]
 
 DIVERSITY = "diversity"  # the name of what is added for it
+SHARED = "shared"  # the head of all members that have none of their own name
 _EXCLUDED = "excluded"  # in the state, where a member was left out
 
 
@@ -27,8 +28,9 @@ class Ensemble(nn.Module):
 
     `members` are losses by name: our modules, those of other libraries, or any callable `(embeddings, labels)` that
     returns a scalar; they may be given as pairs of a name and a loss, too. One tensor of embeddings goes to every
-    member; a mapping gives each member the head of its own name. After each call `terms` holds each member's raw loss,
-    detached, also when one is refused as not finite.
+    member; a mapping gives each member the head of its own name, and where it holds one called `shared`, that goes to
+    all members without one. After each call `terms` holds each member's raw loss, detached, also when one is refused as
+    not finite.
 
     `diversity` compares the heads, such as `CKADiversity()`. It is called with (heads, labels); its value is added to
     the weighted total as it is and kept in `terms` as "diversity".
@@ -181,12 +183,21 @@ class Ensemble(nn.Module):
             if self.balance is not None and self.training:
                 return self.balance.split(embeddings, self.names)
             return dict.fromkeys(self.names, embeddings)
-        if set(embeddings) != set(self.names):
+        heads = embeddings
+        if SHARED in embeddings and SHARED not in self.members:
+            if self.balance is not None:
+                raise UsageError(
+                    "Ensemble: some members share a head and others have their own; there is no one place where their "
+                    "gradients could be weighed against each other. Leave out the balance, or give all the same head."
+                )
+            own = {name: head for name, head in embeddings.items() if name != SHARED}
+            heads = dict.fromkeys(self.names, embeddings[SHARED]) | own
+        if set(heads) != set(self.names):
             raise BatchError(
                 "ensemble: there must be one head per member.\n"
                 f"  members: {', '.join(sorted(self.names))}\n  heads:   {', '.join(sorted(embeddings)) or 'none'}"
             )
-        return embeddings
+        return heads
 
     def _losses(self, heads: Mapping[str, Tensor], labels: Any, sharing: list[list[str]]) -> dict[str, Tensor]:
         """Every member's loss, in the members' order; those that sweep the same vectors do so together."""

@@ -18,7 +18,7 @@ from accord.data import (
     RelationBatches,
     TrainingBatches,
 )
-from accord.ensembles import STUDENT, Ensemble, untaught
+from accord.ensembles import SHARED, STUDENT, Ensemble, untaught
 from accord.errors import UnknownNameError, UsageError
 from accord.losses import CrossBatchMemory, Kind, Mined, ProxyStore
 from accord.models import (
@@ -46,7 +46,7 @@ from accord.recipes.diversity import (
     seen_by,
 )
 from accord.recipes.ensembles import WEIGHT_RATES, build_balance, build_weighting, check_weighting
-from accord.recipes.head_names import SHARED, TRUNK, head_names, member_names, on_trunk
+from accord.recipes.head_names import TRUNK, head_names, member_names, on_trunk, stands_for
 from accord.recipes.relations import kind_of, related
 from accord.recipes.students import EPS, check_student, student_heads
 from accord.runs import packaged_weights, read_weights
@@ -92,9 +92,10 @@ def build_embedder(config: RunConfig) -> Embedder:
         torch.manual_seed(config.training.seed)
         backbone = build_trunk(config)
         width = _width(backbone)
-        # a shared one is made as the first loss says: they were checked to agree
-        named = zip(head_names(config), config.losses, strict=False)
-        heads = {name: _head(config, loss, width) for name, loss in named}
+        by_name = dict(zip(member_names(config), config.losses, strict=True))
+        # a shared one is made as the first loss that sees it says: they were checked to agree
+        first = next((loss for loss in config.losses if loss.sees == "head"), config.losses[0])
+        heads = {name: _head(config, by_name.get(name, first), width) for name in head_names(config)}
         heads |= student_heads(config, width)  # last, so that the others are drawn as without a student
     embedder = Embedder(backbone, build_pool(config.model.pool), heads, preprocessing=preprocessing_of(config))
     if config.model.freeze_batch_norm:
@@ -118,8 +119,8 @@ def deployed(embedder: Embedder, config: RunConfig, shares: Mapping[str, float])
     Shares its modules with the Embedder in training, so it costs nothing and always shows the newest weights; but for
     masked heads, which are folded as they are now.
     """
-    part, below = config.model.trunk_share, on_trunk(config)
-    heads = folded_heads({name: embedder.heads[name] for name in shares if name not in below})
+    part, below = config.model.trunk_share, stands_for(config)
+    heads = folded_heads({name: embedder.heads[name] for name in shares if name not in on_trunk(config)})
     weights = {name: shares[name] * (1 - part) for name in heads}
     if part > 0 or below:
         weights[TRUNK] = part + (1 - part) * sum(shares[name] for name in below)
@@ -229,8 +230,8 @@ def warm_proxies(objective: nn.Module, outputs: dict[str, Tensor], labels: Tenso
     members: dict[str, Any] = dict(objective.members) if isinstance(objective, Ensemble) else {}
     if not members:
         members = {next(iter(outputs)): objective}
-    elif list(outputs) == [SHARED]:
-        outputs = dict.fromkeys(members, outputs[SHARED])
+    elif SHARED in outputs:
+        outputs = dict.fromkeys(members, outputs[SHARED]) | {n: rows for n, rows in outputs.items() if n != SHARED}
     moved = []
     for name in [name for name in members if name in outputs]:
         member, embeddings, own = seen_by(members[name], outputs[name], labels)

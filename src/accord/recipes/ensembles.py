@@ -96,8 +96,9 @@ def refuse_unlike_losses(config: RunConfig) -> None:
         return
     if len(config.losses) == 1:
         raise UsageError("model.heads: a single loss has no other to share its head with. Leave it out.")
-    if len({loss.unit for loss in config.losses}) > 1:
-        odd = next(place for place, loss in enumerate(config.losses) if loss.unit != config.losses[0].unit)
+    seeing = [(place, loss.unit) for place, loss in enumerate(config.losses) if loss.sees == "head"]
+    if len({unit for _, unit in seeing}) > 1:
+        odd = next(place for place, unit in seeing if unit != seeing[0][1])
         raise UsageError(
             f"losses.{odd}.unit: with model.heads=shared all losses see one embedding, which is brought to unit length "
             "or is not.\n  Give all of them the same `unit`."

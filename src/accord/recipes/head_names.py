@@ -3,12 +3,11 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from accord.ensembles import STUDENT
+from accord.ensembles import SHARED, STUDENT
 from accord.errors import UsageError
 from accord.recipes.config import LossConfig, RunConfig
 
 TRUNK = "trunk"  # the pooled feature, as a head
-SHARED = "shared"  # the one head that all losses see
 
 
 def loss_names(losses: Sequence[LossConfig]) -> list[str]:
@@ -30,7 +29,7 @@ def member_names(config: RunConfig) -> list[str]:
 def head_names(config: RunConfig) -> list[str]:
     """What losses learn on: a head for each, by its name, or the one that all share; of a loss on the pooled feature
     itself its name stands for that."""
-    return [SHARED] if config.model.heads == "shared" else member_names(config)
+    return [SHARED, *on_trunk(config)] if config.model.heads == "shared" else member_names(config)
 
 
 def on_trunk(config: RunConfig) -> list[str]:
@@ -47,8 +46,14 @@ def used_names(config: RunConfig) -> list[str]:
     """The heads of a finished run: those trained and the trunk's where it counts, or a student's alone."""
     if config.ensemble.student != "none":
         return [STUDENT]
-    counts = config.model.trunk_share > 0 or on_trunk(config)
+    counts = config.model.trunk_share > 0 or stands_for(config)
     return [*own_heads(config), *([TRUNK] if counts else [])]
+
+
+def stands_for(config: RunConfig) -> list[str]:
+    """The losses, by name, that the pooled feature stands for at test time: those that learn on it, unless there is one
+    embedding, which is all that counts."""
+    return [] if config.model.heads == "shared" else on_trunk(config)
 
 
 def refuse_idle_place(config: RunConfig) -> None:
@@ -62,7 +67,15 @@ def refuse_idle_place(config: RunConfig) -> None:
     if any(loss.unit for loss in config.losses if loss.sees == "trunk"):
         raise UsageError(f"losses: {place}, which is no head to bring to unit length. {way}, or leave out unit.")
     if config.model.heads == "shared":
-        raise UsageError(f"model.heads: one embedding is shared by all losses, and {place}.\n  {way}.")
+        if len(names) == len(config.losses):
+            raise UsageError(
+                "model.heads: all losses see the pooled feature, and none the head. Leave out heads=shared."
+            )
+        if ensemble.balance != "none" or ensemble.weighting == "grad_norm":
+            raise UsageError(
+                f"model.heads: gradients are weighed at the one embedding, and {place}.\n"
+                f"  {way}, or leave out ensemble.balance and grad_norm."
+            )
     if ensemble.diversity != "none":
         raise UsageError(f"ensemble.diversity: {ensemble.diversity} compares heads, and {place}.\n  {way}.")
     if ensemble.student == "stress":
