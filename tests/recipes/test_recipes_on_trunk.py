@@ -105,17 +105,18 @@ def test_an_ablation_tries_each_loss_alone_there_too() -> None:
     assert not [loss for loss in found.arms["published"]["losses"] if "sees" in loss]
     assert found.compress["ours-heads"].heads == {"contrastive": None, "n_pair": None}
     assert {"proxy_nca-on-trunk", "proxy_nca-on-trunk-distil", "contrastive-head"} <= set(found.references)
-    assert (
-        "ours-heads"
-        not in Ablation(
-            _config(
-                LOSSES.replace("type: contrastive", "type: sup_con, sees: trunk").replace(
-                    "type: n_pair", "type: n_pair, sees: trunk"
-                )
-            ),
-            PARTS,
-        ).compress
-    )
+
+
+def test_an_ablation_of_losses_that_all_see_the_trunk_has_no_arm_twice() -> None:
+    found = Ablation(_config("losses=[{type: sup_con, sees: trunk}, {type: n_pair, sees: trunk}]"), PARTS)
+    assert list(found.arms) == [
+        *("ours", "sup_con-on-trunk", "sup_con", "n_pair-on-trunk", "n_pair", "sup_con-wide", "n_pair-wide"),
+        *("random", "published"),
+    ]
+    assert found.arms["n_pair-wide"]["model.dim"] == 2 * 8
+    assert not {"ours-heads", "ours-trunk", "ours-trunk-pca", "ours-fold", "sup_con-distil"} & set(found.compress)
+    assert found.compress["sup_con-trunk-distil"].heads == {"trunk": None}
+    assert {"ours-pca", "ours-whiten", "ours-distil", "sup_con-head", "sup_con-on-trunk-pca"} <= set(found.compress)
 
 
 @pytest.mark.pretrained

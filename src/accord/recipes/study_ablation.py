@@ -76,23 +76,23 @@ class Ablation:
             self._small(name, "trunk-pca", method="pca", heads={TRUNK: None})
             if self.config.model.trunk_share > 0:
                 self._small(name, "pca", method="pca")
-            self._last(name)
+                self._last(name)
+            else:  # its one head is small as it is
+                self._last(f"{name}-trunk", of=name, heads={TRUNK: None})
 
     def _wide(self) -> None:
-        """Each loss alone with as many numbers as the ensemble's heads have together."""
-        for name, loss in self.losses.items():
+        """Each loss alone with as many numbers as the ensemble's heads have together, or would have."""
+        count = len(own_heads(self.config)) or len(self.losses)
+        for name, loss in self.losses.items() if count > 1 else ():
             arm = f"{name}-wide"
-            self.arms[arm] = {
-                **self._only([_placed(loss, "head")]),
-                "model.dim": self._dim * max(1, len(own_heads(self.config))),
-            }
+            self.arms[arm] = {**self._only([_placed(loss, "head")]), "model.dim": self._dim * count}
             self._heads(arm, "head", *loss_names([loss]))
             self._small(arm, "pca", method="pca", heads=dict.fromkeys(loss_names([loss])))
 
     def _same(self) -> None:
-        """One loss in as many heads as there are members."""
+        """One loss in as many heads as there are members; on one and the same feature it would be itself."""
         count = len(self.losses)
-        for name, loss in self.losses.items():
+        for name, loss in self.losses.items() if own_heads(self.config) else ():
             arm = f"{name}-x{count}"
             self.arms[arm] = self._only([_placed(loss, other.sees) for other in self.losses.values()])
             if self.config.ensemble.prior is not None:
@@ -116,7 +116,8 @@ class Ablation:
         }
         for arm in [arm for arm in ("uniform", "random", "published") if arm in self.arms]:
             self._last(arm)
-        self._heads("published", "heads", *self.losses)
+        if self.config.model.trunk_share > 0:
+            self._heads("published", "heads", *self.losses)
         everything = dict.fromkeys(self.losses)
         self._small("published", "student-2d", method="student", dim=2 * self._dim, heads=everything)
 
@@ -134,12 +135,13 @@ class Ablation:
         """The ensemble's heads and trunk by themselves, and every way to make one small vector of them."""
         if own_heads(self.config):
             self._heads(OURS, "heads", *own_heads(self.config))
-        self._heads(OURS, "trunk", TRUNK)
-        self._small(OURS, "trunk-pca", method="pca", heads={TRUNK: None})
-        for method in ("pca", "whiten", "fold", "lda", "distil", "student"):
-            if method != "fold" or self.config.model.head != "mlp":
-                self._small(OURS, method, method=method)
-        self._small(OURS, "pca-fitted", method="pca", fit_weights=True)
+            self._heads(OURS, "trunk", TRUNK)
+            self._small(OURS, "trunk-pca", method="pca", heads={TRUNK: None})
+            self._small(OURS, "pca-fitted", method="pca", fit_weights=True)
+            if self.config.model.head != "mlp":
+                self._small(OURS, "fold", method="fold")
+        for method in ("pca", "whiten", "lda", "distil", "student"):
+            self._small(OURS, method, method=method)
         self._small(OURS, "student-2d", method="student", dim=2 * self._dim)
 
     @property
@@ -168,14 +170,14 @@ class Ablation:
         """An arm's named heads as they are."""
         self.compress[f"{arm}-{form}"] = CompressArm(of=arm, method="heads", heads=dict.fromkeys(heads))
 
-    def _last(self, arm: str) -> None:
+    def _last(self, arm: str, **how: Any) -> None:
         """An arm compressed by the two methods that held-out classes like best."""
         for method in ("whiten", "distil"):
-            self._small(arm, method, method=method)
+            self._small(arm, method, method=method, **how)
 
     def _small(self, arm: str, form: str, **how: Any) -> None:
         """An arm compressed to the numbers of a single head, or to as many as said."""
-        self.compress[f"{arm}-{form}"] = CompressArm(of=arm, **{"dim": self._dim, **how})
+        self.compress[f"{arm}-{form}"] = CompressArm(**{"of": arm, "dim": self._dim, **how})
 
 
 def _placed(loss: LossConfig, sees: str) -> LossConfig:
