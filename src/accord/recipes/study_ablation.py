@@ -71,13 +71,13 @@ class Ablation:
                 self._small(arm, "pca", method="pca")
                 self._last(arm)
             self.arms[name] = self._only([_placed(loss, "head")])
-            self._heads(name, "head", *loss_names([loss]))
             self._heads(name, "trunk", TRUNK)
-            self._small(name, "trunk-pca", method="pca", heads={TRUNK: None})
             if self.config.model.trunk_share > 0:
+                self._heads(name, "head", *loss_names([loss]))
+                self._small(name, "trunk-pca", method="pca", heads={TRUNK: None})
                 self._small(name, "pca", method="pca")
                 self._last(name)
-            else:  # its one head is small as it is
+            else:  # its one head is all there is, and small as it is
                 self._last(f"{name}-trunk", of=name, heads={TRUNK: None})
 
     def _wide(self) -> None:
