@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from accord.ensembles import Affine, compose, fold_heads, ledoit_wolf, pca, shrinkage_lda, side_by_side
+from accord.ensembles import Affine, compose, fold_heads, ledoit_wolf, pca, shrinkage_lda, side_by_side, wccn
 from accord.errors import BatchError, UsageError
 
 
@@ -222,3 +222,40 @@ def test_tables_without_numbers_are_refused(table: Tensor, monkeypatch: pytest.M
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(BatchError, match="pca: wants a floating-point"):
         pca(table, dim=1)
+
+
+def test_wccn_is_mahalanobis_distance_within_classes_as_a_loop_says() -> None:
+    table, labels = drawn(40, 5), torch.arange(40) % 4
+    gamma = 0.3
+    inside = [
+        row - torch.stack([other for other, k in zip(table, labels, strict=True) if k == label]).mean(dim=0)
+        for row, label in zip(table, labels, strict=True)
+    ]
+    covariance = sum(torch.outer(row, row) for row in inside) / 40
+    shrunk = (1 - gamma) * covariance + gamma * covariance.trace() / 5 * torch.eye(5, dtype=torch.float64)
+    found = wccn(table, labels, shrinkage=gamma)
+    rows = found(table)
+    for one, other in ((0, 1), (3, 17), (8, 4)):
+        apart = table[one] - table[other]
+        expected = apart @ torch.linalg.inv(shrunk) @ apart
+        torch.testing.assert_close((rows[one] - rows[other]).square().sum(), expected)
+    torch.testing.assert_close(rows.mean(dim=0), torch.zeros(5, dtype=torch.float64))
+    assert found.retained == 1.0
+
+
+def test_unshrunk_wccn_leaves_equal_spread_within_classes_and_shrunk_to_the_end_no_change() -> None:
+    table, labels = drawn(60, 4), torch.arange(60) % 5
+    rows = wccn(table, labels, shrinkage=0.0)(table)
+    means = torch.stack([rows[labels == k].mean(dim=0) for k in range(5)])
+    inside = rows - means[labels]
+    torch.testing.assert_close(inside.T @ inside / 60, torch.eye(4, dtype=torch.float64))
+    plain = wccn(table, labels, shrinkage=1.0)(table)
+    torch.testing.assert_close(
+        torch.pdist(plain) / torch.pdist(table), (torch.pdist(plain) / torch.pdist(table))[:1].expand(1770)
+    )
+
+
+def test_wccn_takes_fewer_items_than_numbers_and_refuses_classes_of_one() -> None:
+    assert wccn(drawn(6, 9), torch.arange(6) % 2, shrinkage=0.9).matrix.shape == (9, 9)
+    with pytest.raises(BatchError, match="wccn: no class has two items"):
+        wccn(drawn(6, 3), torch.arange(6))

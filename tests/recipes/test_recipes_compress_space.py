@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from accord.ensembles import compose, pca, shrinkage_lda
+from accord.ensembles import compose, pca, shrinkage_lda, wccn
 from accord.errors import UsageError
 from accord.geometry import normalise
 from accord.models import JoinedHead, LinearHead, MLPHead, TrunkHead
-from accord.recipes.compress_methods import METHODS, TRIED, Material, plans
+from accord.recipes.compress_methods import METHODS, SHRINKAGE, TRIED, Material, plans
 from accord.recipes.compress_space import Stored, cost_of, head_of, linear_head, space_of, why_not_affine
 from accord.recipes.watch import Silence
 
@@ -72,6 +72,19 @@ def test_at_unit_length_the_map_sits_on_top_of_the_heads(method: str) -> None:
     torch.testing.assert_close(head(unseen).double(), found(joined), atol=1e-5, rtol=1e-5)
     # both heads and the map: 12 · 4 + 12 · 3 + 19 · 5
     assert cost_of(head) == (179, 179 + 4 + 3 + 5)
+
+
+def test_all_numbers_are_normalised_within_classes_or_their_principal_components() -> None:
+    heads = ensemble()
+    joined = space_of(heads, SHARES, "unit", features()).joined(features())
+    found = wccn(joined, LABELS, shrinkage=SHRINKAGE)
+    whole = METHODS["wccn"](material(heads), joined.shape[1], "unit")
+    torch.testing.assert_close(whole.head(features()).double(), found(joined), atol=1e-5, rtol=1e-5)
+    assert whole.retained == 1.0
+    few = METHODS["wccn"](material(heads), 3, "unit")
+    expected = pca(found(joined), dim=3)
+    torch.testing.assert_close(few.head(features()).double(), expected(found(joined)), atol=1e-5, rtol=1e-5)
+    assert few.retained == pytest.approx(expected.retained)
 
 
 def test_folding_to_all_directions_keeps_every_score_of_the_scaled_heads() -> None:

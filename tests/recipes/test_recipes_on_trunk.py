@@ -104,7 +104,7 @@ def test_an_ablation_tries_each_loss_alone_there_too() -> None:
     assert [loss.get("sees") for loss in found.arms["n_pair-x3"]["losses"]] == [None, "trunk", None]
     assert not [loss for loss in found.arms["published"]["losses"] if "sees" in loss]
     assert found.compress["ours-heads"].heads == {"contrastive": None, "n_pair": None}
-    assert {"proxy_nca-on-trunk", "proxy_nca-on-trunk-distil", "contrastive-head"} <= set(found.references)
+    assert {"proxy_nca-on-trunk", "proxy_nca-on-trunk-distil", "contrastive-trunk"} <= set(found.references)
 
 
 def test_an_ablation_of_losses_that_all_see_the_trunk_has_no_arm_twice() -> None:

@@ -12,7 +12,7 @@ def command(
     run: Path = typer.Argument(..., help="Run folder; it stays as it is."),
     dim: int | None = typer.Option(None, "--dim", "-d", help="Numbers per embedding. Default: those of one head."),
     method: str = typer.Option(
-        "auto", "--method", "-m", help="auto, pca, whiten, fold, lda, student, distil or heads."
+        "auto", "--method", "-m", help="auto, pca, whiten, fold, lda, wccn, student, distil or heads."
     ),
     scale: str | None = typer.Option(
         None, "--scale", help="What heads are brought to first: unit, or length or distance, which fold."

@@ -6,7 +6,7 @@ from accord.ensembles._aligned_mtl import AlignedMTL, aligned_mtl
 from accord.ensembles._balance import GradientBalance, PlainSum, Rule
 from accord.ensembles._cagrad import CAGrad, cagrad
 from accord.ensembles._cka import CKADiversity, cka
-from accord.ensembles._compress import fold_heads, ledoit_wolf, pca, shrinkage_lda
+from accord.ensembles._compress import fold_heads, ledoit_wolf, pca, shrinkage_lda, wccn
 from accord.ensembles._distance_decorrelation import DistanceDecorrelation, distance_decorrelation
 from accord.ensembles._distance_hinge import DistanceHinge, distance_hinge
 from accord.ensembles._dynamic_average import DynamicAverage, dynamic_average
@@ -82,4 +82,5 @@ __all__ = [
     "test_weights",
     "uncertainty_total",
     "untaught",
+    "wccn",
 ]

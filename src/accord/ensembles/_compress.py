@@ -81,22 +81,43 @@ def shrinkage_lda(embeddings: Embeddings, labels: Labels, *, dim: int, shrinkage
     check_batch("shrinkage_lda", embeddings, labels)
     check_table("shrinkage_lda", embeddings, dim, most=len(embeddings) - 1)
     table = embeddings.double()
+    values, vectors = _spread_within("shrinkage_lda", table, labels, shrinkage)
+    whitening = vectors / values.sqrt()
+    components = pca(table @ whitening, dim=dim)
+    return Affine(components.matrix @ whitening.T, components.bias, components.retained)
+
+
+def wccn(embeddings: Embeddings, labels: Labels, *, shrinkage: float | None = None) -> Affine:
+    """Within-class covariance normalisation: directions in which items of one class differ count less.
+
+    y = S^-½ (x - μ) with S as in `shrinkage_lda`; as many numbers as before, in their old directions. The squared
+    distance of two rows becomes (x - x')ᵀ S⁻¹ (x - x'): Mahalanobis's, of what varies within classes. After Hatch,
+    Kajarekar & Stolcke, Interspeech 2006, whose covariance is not shrunk and whose rows keep their mean.
+
+    BatchError if no class has two different items.
+    """
+    check_batch("wccn", embeddings, labels)
+    table = embeddings.double()
+    values, vectors = _spread_within("wccn", table, labels, shrinkage)
+    matrix = vectors / values.sqrt() @ vectors.T
+    return Affine(matrix, -matrix @ table.mean(dim=0), 1.0)
+
+
+def _spread_within(who: str, table: Tensor, labels: Labels, shrinkage: float | None) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and eigenvectors of the shrunk covariance within classes."""
     numbers, counts = torch.unique(labels, return_inverse=True, return_counts=True)[1:]
     means = torch.zeros(len(counts), table.shape[1], dtype=table.dtype).index_add_(0, numbers, table)
     inside = (table - (means / counts[:, None])[numbers])[counts[numbers] > 1]
     if not bool(inside.abs().sum() > 0):
-        raise BatchError("shrinkage_lda: no class has two items that differ, so nothing tells what to normalise.")
+        raise BatchError(f"{who}: no class has two items that differ, so nothing tells what to normalise.")
     covariance = inside.T @ inside / len(inside)
     gamma = ledoit_wolf(inside) if shrinkage is None else shrinkage
-    check_range("shrinkage_lda", "shrinkage", gamma, low=0, high=1)
+    check_range(who, "shrinkage", gamma, low=0, high=1)
     scale = covariance.diagonal().mean()
     identity = torch.eye(len(covariance), dtype=covariance.dtype)
     values, vectors = torch.linalg.eigh((1 - gamma) * covariance + gamma * scale * identity)
     # unshrunk, a direction in which no class varies would count without end
-    values = values.clamp_min(1e-8 * values[-1])
-    whitening = vectors / values.sqrt()
-    components = pca(table @ whitening, dim=dim)
-    return Affine(components.matrix @ whitening.T, components.bias, components.retained)
+    return values.clamp_min(1e-8 * values[-1]), vectors
 
 
 def ledoit_wolf(centred: Float[Tensor, "item number"]) -> float:

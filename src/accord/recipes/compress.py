@@ -26,7 +26,7 @@ from accord.recipes.artifacts import (
 )
 from accord.recipes.build import ask_before_imports
 from accord.recipes.compress_heads import pick_heads
-from accord.recipes.compress_methods import HEADS, METHODS, Candidate, Material, plans, usual_scale
+from accord.recipes.compress_methods import HEADS, METHODS, WCCN, Candidate, Material, plans, usual_scale
 from accord.recipes.compress_space import SCALES, Cost, Stored, cost_of, heads_of, outputs_of
 from accord.recipes.config import RunConfig
 from accord.recipes.device import device_at_hand
@@ -76,7 +76,8 @@ def compress_run(
     """Compress a run's embedding to `dim` numbers, write it as a new run and judge it beside the first; return both.
 
     Everything is fitted on the training classes; `auto` and `fit_weights` decide by the validation classes. `dim` is
-    by default that of one head. The trunk stays as it is, so what is compressed costs one pass over the images.
+    by default that of one head, and for `wccn` all there are. The trunk stays as it is, so what is compressed costs one
+    pass over the images.
     `scale` is `unit`, `length` or `distance`: whether each image's output has unit length, as in use, or each head is
     divided by its mean length or mean distance; the latter two fold into one linear head where heads are linear.
     `heads` names those that are made one, all by default, each with its share of the embedding or None for the one it
@@ -134,6 +135,8 @@ def _dim(dim: int | None, method: str, embedder: Embedder, config: RunConfig, im
                 "makes no fewer of them. Leave --dim out, or take --method pca."
             )
         return embedder.dim
+    if dim is None and method == WCCN:
+        return embedder.dim
     if dim is None:
         dim = _head_dim(config)
         if dim >= embedder.dim:
@@ -141,7 +144,7 @@ def _dim(dim: int | None, method: str, embedder: Embedder, config: RunConfig, im
     check_count("compress", "dim", dim)
     if dim > embedder.dim:
         raise UsageError(f"compress: dim={dim}, but this run's embeddings have {embedder.dim} numbers. Give fewer.")
-    if dim >= images:
+    if dim >= images and (method, dim) != (WCCN, embedder.dim):
         raise DataError(
             f"compress: dim={dim}, but there are {images} training images, which span {images - 1} directions.\n"
             f"  Give --dim {max(1, images - 1)} or less."

@@ -75,17 +75,21 @@ class ModelConfig(Section):
     trunk_share: Fraction = Field(
         0.0, description="share of the pooled trunk feature at test time, beside losses on it"
     )
+    metric: Literal["none", "wccn"] = Field(
+        "none", description="wccn: when training is done, the embedding is normalised within the training classes"
+    )
     freeze_batch_norm: bool = Field(True, description="keep the pretrained batch-norm statistics")
 
     @model_serializer(mode="wrap")
     def _written(self, written: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Without `heads` where each loss has its own, and without `total_dim` where it is null, as before there was a
-        choice: such a configuration stays what it was, and its fingerprint with it."""
+        """Without `heads` where each loss has its own, and without `total_dim` and `metric` where there is none, as
+        before there was a choice: such a configuration stays what it was, and its fingerprint with it."""
         raw: dict[str, Any] = written(self)
         if raw.get("total_dim") is None:
             raw.pop("total_dim", None)
-        if raw.get("heads") == "own":
-            raw.pop("heads")
+        for key, usual in (("heads", "own"), ("metric", "none")):
+            if raw.get(key) == usual:
+                raw.pop(key)
         return raw
 
 
@@ -244,7 +248,7 @@ class EvaluationConfig(Section):
 class CompressionConfig(Section):
     """How a run's one head was made from the heads of another run; written by `accord compress`, never given."""
 
-    method: str = Field(description="pca, whiten, fold, lda, student, distil or heads")
+    method: str = Field(description="pca, whiten, fold, lda, wccn, student, distil or heads")
     scale: str = Field(description="what the heads were brought to: unit, length or distance")
     dim: Whole = Field(description="numbers per embedding")
     fit_weights: bool = Field(False, description="whether the heads' weights were fitted on held-out classes")

@@ -114,15 +114,16 @@ class Session:
             shares = dict.fromkeys(head_names(self.config), 1.0)
         return as_student(deployed(self.embedder, self.config, shares), self.embedder, self.objective)
 
-    def validate(self, watch: Watch) -> dict[str, float] | None:
+    def validate(self, watch: Watch, embedder: Embedder | None = None) -> dict[str, float] | None:
         """R@1 and MAP@R on the held-out training classes, None when they can't tell; warns of a collapse.
 
-        Where triplets were given, the share of those among them that holds is beside.
+        Judges `embedder`, by default the one in training as it would be used now. Where triplets were given, the share
+        of those among them that holds is beside.
         """
         held_out = self.manifest.only("validation")
         if not can_be_judged(held_out):
             return None
-        embedded = embed_items(self.deployed(), held_out, device=self.device)
+        embedded = embed_items(embedder or self.deployed(), held_out, device=self.device)
         warning = collapse(spread(embedded.embeddings)) if len(held_out.classes) > 2 else None
         if warning:
             watch.warn(warning)

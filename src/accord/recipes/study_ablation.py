@@ -37,6 +37,11 @@ class Ablation:
                 f"(ensemble.student={config.ensemble.student}).\n"
                 "  Leave that out of the base, and put it beside as an arm: arms: {taught: {ensemble.student: distil}}."
             )
+        if config.model.metric != "none":
+            raise UsageError(
+                f"ablate: says by arms of its own, …-wccn, what model.metric={config.model.metric} does.\n"
+                "  Set model.metric: none in the base."
+            )
         self.config, self.parts = config, parts
         self.losses = dict(zip(member_names(config), config.losses, strict=True))
         self.arms: dict[str, Settings] = {OURS: {}}
@@ -143,6 +148,7 @@ class Ablation:
         for method in ("pca", "whiten", "lda", "distil", "student"):
             self._small(OURS, method, method=method)
         self._small(OURS, "student-2d", method="student", dim=2 * self._dim)
+        self._small(OURS, "wccn", method="wccn", dim=None)
 
     @property
     def _alone(self) -> list[str]:
@@ -171,9 +177,10 @@ class Ablation:
         self.compress[f"{arm}-{form}"] = CompressArm(of=arm, method="heads", heads=dict.fromkeys(heads))
 
     def _last(self, arm: str, **how: Any) -> None:
-        """An arm compressed by the two methods that held-out classes like best."""
+        """An arm compressed by the two methods that held-out classes like best, and with all its numbers normalised."""
         for method in ("whiten", "distil"):
             self._small(arm, method, method=method, **how)
+        self._small(arm, "wccn", method="wccn", **{**how, "dim": None})
 
     def _small(self, arm: str, form: str, **how: Any) -> None:
         """An arm compressed to the numbers of a single head, or to as many as said."""

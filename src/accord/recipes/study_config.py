@@ -57,7 +57,7 @@ class CompressArm(Section):
     """An arm that is not trained: the runs of another arm, compressed as `accord compress` does."""
 
     of: str = Field(description="the arm whose runs are compressed")
-    method: str = Field("auto", description="pca, whiten, fold, lda, student, distil, heads, or auto")
+    method: str = Field("auto", description="pca, whiten, fold, lda, wccn, student, distil, heads, or auto")
     dim: Whole | None = Field(None, description="numbers per embedding; null: those of one head")
     scale: str | None = Field(None, description="unit, length or distance; null: the usual one of the method")
     fit_weights: bool = Field(False, description="weigh the heads anew on the validation classes first")

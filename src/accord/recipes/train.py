@@ -23,9 +23,11 @@ from accord.recipes.choose import Choice, choose_epochs, choose_shapes, smaller_
 from accord.recipes.config import RunConfig
 from accord.recipes.contributions import tell_heads
 from accord.recipes.evaluate import report_on
+from accord.recipes.features import Looked
 from accord.recipes.idle_members import excluded_entry
 from accord.recipes.interrupt import StoppedError, stop_flag
 from accord.recipes.log_entry import step_entry
+from accord.recipes.metric import with_metric
 from accord.recipes.per_query import TUNING
 from accord.recipes.proxy_log import warnings_of
 from accord.recipes.resolve import changed, divided, dump, filled, flat
@@ -241,8 +243,12 @@ def _finish(run: RunFolder, session: Session, watch: Watch, *, keep_features: bo
             watch.say(f"the model is the one of step {session.best['step']:.0f}, best on the validation classes")
         else:  # killed between two saves and gone on differently, as another device or thread count may
             watch.warn("the best checkpoint is not the one this run remembers; the last one is the model")
+    looked, final = Looked.nothing(), None
+    if session.config.model.metric != "none":
+        embedder = with_metric(embedder, session.manifest.only("train"), looked.own, watch)
+        final = session.validate(watch, embedder)
     save_embedder(run, embedder)
-    write_validation(run, session.config, session.best)
+    write_validation(run, session.config, session.best, final)
     if not session.config.evaluation.test:
         _tell_heads(run, embedder, session, watch)
         return end_untested(run, training_seconds=seconds)
@@ -253,6 +259,7 @@ def _finish(run: RunFolder, session: Session, watch: Watch, *, keep_features: bo
         session.manifest,
         watch=watch,
         training_seconds=seconds,
+        looked=looked if len(looked.own.ids) else None,
         keep_features=keep_features,
     )
 

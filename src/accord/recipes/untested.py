@@ -11,12 +11,15 @@ from accord.types import Json
 VALIDATION = "validation.json"
 
 
-def write_validation(run: RunFolder, config: RunConfig, best: Json) -> None:
-    """Write the validation figures of the checkpoint that became the model: step, R@1 and MAP@R; null without any."""
+def write_validation(run: RunFolder, config: RunConfig, best: Json, final: Json | None = None) -> None:
+    """Write the validation figures of the checkpoint that became the model: step, R@1 and MAP@R; null without any.
+
+    `final` are those of the model itself, where more was done to it than training.
+    """
     found: Json | None = best or None
     if found and config.training.keep == "last":
         found = next(entry["validation"] for entry in reversed(run.read_log()) if "validation" in entry)
-    run.write_json(VALIDATION, {"validation": found})
+    run.write_json(VALIDATION, {"validation": found and {**found, **(final or {})}})
 
 
 def end_untested(run: RunFolder, *, training_seconds: float) -> Json:
