@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from accord.errors import DataError, UsageError
 from accord.recipes.config import RunConfig
+from accord.recipes.head_names import own_heads
 from accord.types import Manifest
 
 SIZES = (64, 96, 128, 160, 224)
@@ -41,7 +42,9 @@ def choose_shapes(config: RunConfig, train: Manifest, sides: Sequence[int]) -> C
     if config.model.size is None:
         reasons.append(f"input {size} px (the pictures' shorter sides are about {median(sides):.0f} px)")
     dim = config.model.dim or (64 if usable <= 500 else 128)
-    if config.model.dim is None:
+    if not own_heads(config):
+        reasons.append(f"the embedding is the pooled feature; `accord compress` makes {dim} numbers of it (model.dim)")
+    elif config.model.dim is None:
         reasons.append(f"{dim} numbers per embedding head ({usable} training classes)")
     per_class = min(config.training.per_class, max(counts.values()))
     if per_class < config.training.per_class:

@@ -17,15 +17,15 @@ def _one(loss: str, summary: str, **more: Any) -> Recipe:
 
 RECIPES: dict[str, Recipe] = {
     "accord": Recipe(
-        "three losses in accord, one of them on the pooled feature; fixed scale-normalised weights; the default",
+        "pairs, classes and proxies in accord on one feature, normalised within classes at the end; the default",
         {
-            # chosen on held-out training classes of `objects` (docs/results/ensemble.md): the pooled trunk feature
-            # holds better than the heads, and these losses better than those of `five_losses`
-            "model": {"trunk_share": 0.75},
+            # chosen on held-out training classes of four sets (docs/results/ensemble.md): a loss teaches the trunk more
+            # without a head between, and what one of these misses another has
+            "model": {"metric": "wccn"},
             "losses": [
-                {"type": "triplet_margin", "options": {"mining": "semi_hard"}},
-                {"type": "multi_similarity"},
+                {"type": "multi_similarity", "sees": "trunk"},
                 {"type": "sup_con", "sees": "trunk"},
+                {"type": "proxy_anchor", "sees": "trunk"},
             ],
         },
     ),
