@@ -25,7 +25,7 @@ from _evidence_tables import (
 )
 from pydantic import Field, ValidationError
 
-from accord.errors import UsageError
+from accord.errors import UnknownNameError, UsageError
 from accord.recipes.config import Section
 from accord.recipes.resolve import explain, read_config
 from accord.recipes.study_config import StudyConfig, read_study
@@ -179,9 +179,23 @@ def _contests(found: Sequence[Pool], asks: Sequence[Contest]) -> list[str]:
     parts = [CONTESTS]
     for pool in found:
         about = f"{sum(pool.gallery['queries'])} queries of {len(pool.gallery['queries'])} unseen classes."
-        told = answers_table(answers(pool, asks, JUDGED))
+        told = answers_table(answers(pool, asked_of(pool, found, asks), JUDGED))
         parts += [f"### {pool.data}", about, told, whole_table(pool)]
     return parts
+
+
+def asked_of(pool: Pool, found: Sequence[Pool], asks: Sequence[Contest]) -> list[Contest]:
+    """The questions that one data set can answer, with the arms that it has; an arm that none has is a mistake."""
+    known = list(dict.fromkeys(arm for other in found for arm in other.arms))
+    for ask in asks:
+        for name in (*ask.arms, *ask.rivals):
+            if name not in known:
+                raise UnknownNameError(f"arm of the contest '{ask.title}'", name, known)
+    mine = [
+        ask._replace(arms=[n for n in ask.arms if n in pool.arms], rivals=[n for n in ask.rivals if n in pool.arms])
+        for ask in asks
+    ]
+    return [ask for ask in mine if ask.arms and ask.rivals]
 
 
 def _convergence(found: Sequence[Pool], reference: str, plot: str) -> list[str]:

@@ -454,6 +454,19 @@ def test_in_a_contest_validation_speaks_for_us_and_the_test_for_the_rival(made: 
         contests.answers(pool, [asked._replace(arms=["proxy_nac"])], ["map@r"])
 
 
+def test_a_data_set_is_asked_what_its_arms_can_answer(made: Made) -> None:
+    made.fill()
+    (pool,) = figures.pools([(made.gather(), records.wanted(make_study(made.study)))], "triplet")
+    other = pool._replace(arms=["triplet", "random"])
+    asks = [
+        contests.Contest("both?", ["n_pair", "random"], ["triplet"]),
+        contests.Contest("elsewhere?", ["n_pair"], ["random"]),
+    ]
+    assert page.asked_of(pool, [pool, other], asks) == [contests.Contest("both?", ["n_pair"], ["triplet"])]
+    with pytest.raises(UnknownNameError, match=r"contest 'elsewhere.'.*random"):
+        page.asked_of(pool, [pool], asks[1:])
+
+
 def test_in_a_contest_only_seeds_that_all_have_are_compared_on_validation(made: Made) -> None:
     made.held_out, made.left_out = {"proxy_nca": 0.3}, {"proxy_nca/seed-1", "n_pair"}
     made.fill()

@@ -46,6 +46,7 @@ class Ablation:
         self.losses = dict(zip(member_names(config), config.losses, strict=True))
         self.arms: dict[str, Settings] = {OURS: {}}
         self.compress: dict[str, CompressArm] = {}
+        self._whole: dict[str, Settings] = {OURS: {}}  # arms that have forms of few numbers, and how they are made
         adders: Mapping[Part, Callable[[], None]] = {
             "members": self._members,
             "wide": self._wide,
@@ -53,6 +54,7 @@ class Ablation:
             "rules": self._rules,
             "leave_one_out": self._leave_one_out,
             "compressions": self._compressions,
+            "metrics": self._metrics,
         }
         for part in adders:
             if part in parts:
@@ -148,7 +150,11 @@ class Ablation:
         for method in ("pca", "whiten", "lda", "distil", "student"):
             self._small(OURS, method, method=method)
         self._small(OURS, "student-2d", method="student", dim=2 * self._dim)
-        self._small(OURS, "wccn", method="wccn", dim=None)
+
+    def _metrics(self) -> None:
+        """All numbers of an arm, normalised within the training classes."""
+        for arm, how in self._whole.items():
+            self._small(arm, "wccn", method="wccn", **{**how, "dim": None})
 
     @property
     def _alone(self) -> list[str]:
@@ -177,10 +183,10 @@ class Ablation:
         self.compress[f"{arm}-{form}"] = CompressArm(of=arm, method="heads", heads=dict.fromkeys(heads))
 
     def _last(self, arm: str, **how: Any) -> None:
-        """An arm compressed by the two methods that held-out classes like best, and with all its numbers normalised."""
+        """An arm compressed by the two methods that held-out classes like best."""
         for method in ("whiten", "distil"):
             self._small(arm, method, method=method, **how)
-        self._small(arm, "wccn", method="wccn", **{**how, "dim": None})
+        self._whole[arm] = how
 
     def _small(self, arm: str, form: str, **how: Any) -> None:
         """An arm compressed to the numbers of a single head, or to as many as said."""

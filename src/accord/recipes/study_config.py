@@ -26,7 +26,7 @@ class RangeConfig(Section):
 
 
 Space = dict[str, RangeConfig]
-Part = Literal["members", "wide", "same", "rules", "leave_one_out", "compressions"]
+Part = Literal["members", "wide", "same", "rules", "leave_one_out", "compressions", "metrics"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
 
