@@ -1,4 +1,4 @@
-"""What an ensemble of five losses costs beside a single one: time and memory of a training step, time of embedding.
+"""What an ensemble of losses costs beside a single one: time and memory of a training step, time of embedding.
 
     python benchmarks/ensemble_overhead.py            # about 8 minutes of CPU time; --quick is a trial run
 
@@ -21,12 +21,13 @@ from typing import NamedTuple
 
 import torch
 
-from accord.ensembles import fold_heads
+from accord.ensembles import Affine, fold_heads
 from accord.models import Embedder
 from accord.recipes import RunConfig, resolve
 from accord.recipes.build import build_embedder, build_objective, build_optimizer, deployed
-from accord.recipes.compress_space import affine_of, linear_head
+from accord.recipes.compress_space import Space, affine_of, head_of, linear_head
 from accord.recipes.ensembles import attach_balance
+from accord.recipes.named import RECIPES
 from accord.recipes.resolve import changed
 from accord.recipes.session import Session, open_session
 from accord.recipes.source import open_source
@@ -45,8 +46,10 @@ ARMS: dict[str, tuple[str, ...]] = {
     "nash_mtl": ("ensemble.balance=nash_mtl",),
     "aligned_mtl": ("ensemble.balance=aligned_mtl",),
     "published": ("ensemble.weighting=published", "ensemble.prior=[1,1,1,1,1]"),
+    "grad_norm": ("ensemble.weighting=grad_norm",),
+    "default recipe": (f"losses={json.dumps(RECIPES['accord'].config['losses'])}", "model.trunk_share=0"),
 }
-FIRST = next(iter(ARMS))
+FIRST, DEFAULT = next(iter(ARMS)), "default recipe"
 
 
 class Sizes(NamedTuple):
@@ -150,7 +153,7 @@ def steps_of(arm: str, session: Session, sizes: Sizes, *, steps: int) -> Iterato
     config = config_of(arm, sizes)
     classes = len(session.manifest.only("train").classes)
     embedder = build_embedder(config)
-    objective = build_objective(config, classes=classes, steps_per_epoch=len(session.plan))
+    objective = build_objective(config, classes=classes, steps_per_epoch=len(session.plan), width=embedder.width)
     attach_balance(embedder, objective)
     return train(
         embedder,
@@ -220,11 +223,14 @@ def memory_line(name: str) -> int:
 
 
 def embedding_seconds(sizes: Sizes) -> dict[str, list[float]]:
-    """CPU seconds for 64 images: by one head, by five and the trunk's feature, and by these folded into one."""
+    """CPU seconds for 64 images: by one head, by five and the trunk's feature, by these folded into one, and by the
+    feature alone with the default recipe's metric."""
     shape = (64, 3, sizes.pixels, sizes.pixels)
     images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     models = {"one head": model_of(FIRST, sizes), "five and trunk": model_of("five losses", sizes)}
     models["folded"] = folded(models["five and trunk"], sizes.dim)
+    if DEFAULT in ARMS:
+        models["with its metric"] = with_map(model_of(DEFAULT, sizes))
     jobs = {name: lambda model=model: embedded(model, images) for name, model in models.items()}
     return in_turn(jobs, 1, sizes.rounds)
 
@@ -241,6 +247,13 @@ def model_of(arm: str, sizes: Sizes) -> Embedder:
     config = config_of(arm, sizes)
     embedder = build_embedder(config)
     return deployed(embedder, config, dict.fromkeys(embedder.heads, 1 / len(embedder.heads))).eval()
+
+
+def with_map(model: Embedder) -> Embedder:
+    """The same with a map of all its numbers on top, which is what a metric costs whatever its numbers are."""
+    whole = Affine(torch.eye(model.dim, dtype=torch.float64), torch.zeros(model.dim, dtype=torch.float64))
+    head = head_of(Space(dict(model.heads.items()), dict.fromkeys(model.heads, 1.0), unit=True), whole)
+    return Embedder(model.backbone, model.pool, {"metric": head}, preprocessing=model.preprocessing).eval()
 
 
 def folded(model: Embedder, dim: int) -> Embedder:

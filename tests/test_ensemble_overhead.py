@@ -30,10 +30,11 @@ def test_every_job_has_its_turn_and_who_comes_first_goes_round() -> None:
 @pytest.mark.pretrained
 @pytest.mark.slow
 def test_it_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    few = {name: overhead.ARMS[name] for name in ("one loss", "five losses")}
+    few = {name: overhead.ARMS[name] for name in ("one loss", "five losses", "default recipe")}
     monkeypatch.setattr(overhead, "ARMS", few)
     overhead.main(["--quick"])
     told = capsys.readouterr().out
     assert told.count("five losses") == 2
     assert "target: ≤ 1.15" in told
     assert "folded" in told
+    assert "with its metric" in told

@@ -110,7 +110,7 @@ def test_the_run_it_came_from_is_not_touched(compressed, tiny_run: Path) -> None
 def test_auto_takes_what_does_best_on_validation_and_says_what_it_tried(compressed) -> None:
     _, found, watch = compressed
     tried = found["tried"]
-    assert {told["method"] for told in tried} == {"pca", "whiten", "fold", "lda", "student", "distil"}
+    assert {told["method"] for told in tried} == {"pca", "whiten", "fold", "lda", "wccn", "student", "distil"}
     best = max(told["map@r"] for told in tried)
     chosen = [told for told in tried if (told["method"], told["scale"]) == (found["method"], found["scale"])]
     assert chosen[0]["map@r"] == best == found["validation"]["after"]["map@r"]
@@ -272,4 +272,4 @@ def test_mlp_heads_are_compressed_from_on_top_of_them(tiny_folder: Path, tmp_pat
     with pytest.raises(UsageError, match=r"head 'contrastive' has a hidden layer.*\n.*--method pca"):
         compress_run(run, dim=8, method="fold", out=tmp_path / "out")
     found = compress_run(run, dim=8, out=tmp_path / "out")
-    assert {told["method"] for told in found["tried"]} == {"pca", "whiten", "lda", "student", "distil"}
+    assert {told["method"] for told in found["tried"]} == {"pca", "whiten", "lda", "wccn", "student", "distil"}
