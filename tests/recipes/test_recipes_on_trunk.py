@@ -62,6 +62,12 @@ def test_in_use_the_trunk_stands_for_it_and_has_its_share(part: float) -> None:
     torch.testing.assert_close(found @ found.T, want)
 
 
+def test_one_that_is_left_out_has_no_share_of_the_trunk() -> None:
+    config = _config(LOSSES, "model.trunk_share=0.5")
+    used = deployed(build_embedder(config), config, {"contrastive": 0.6, "proxy_nca": 0.0, "n_pair": 0.4})
+    assert used.weights == pytest.approx({"contrastive": 0.3, "n_pair": 0.2, "trunk": 0.5})
+
+
 def test_where_all_losses_learn_on_it_the_trunk_is_the_embedding() -> None:
     config = _config("losses=[{type: contrastive, sees: trunk}, {type: n_pair, sees: trunk}]")
     embedder = build_embedder(config)
@@ -131,3 +137,17 @@ def test_such_a_run_trains_and_is_compressed(losses: str, tiny_folder: Path, tmp
     assert list(load_embedder(run).heads) == used_names(load_config(run))
     found = compress_run(tmp_path / "run", dim=4, method="pca", out=tmp_path / "small")
     assert found["after"]["numbers"] == 4
+
+
+@pytest.mark.pretrained
+@pytest.mark.slow
+def test_a_student_learns_beside_losses_that_all_see_it_and_is_what_is_used(tiny_folder: Path, tmp_path: Path) -> None:
+    settings = ("model.size=32", "model.dim=8", "training.steps=3", "training.classes_per_batch=4")
+    more = ("evaluation.nmi_seeds=1", "ensemble.student=distil")
+    config = resolve(recipe="accord", file={"data": {"source": str(tiny_folder)}}, settings=[*settings, *more])
+    assert used_names(config) == ["student"]
+    train_run(config, tmp_path / "run")
+    embedder = load_embedder(RunFolder.open(tmp_path / "run"))
+    assert (list(embedder.heads), embedder.dim) == (["metric"], 8), "the student's numbers, normalised within classes"
+    found = compress_run(tmp_path / "run", dim=4, method="pca", out=tmp_path / "small")
+    assert found["before"]["numbers"] == 8
