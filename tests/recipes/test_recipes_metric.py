@@ -1,5 +1,6 @@
 """The metric of a trained run: what its one head is, where it can't be had, and that everything after it goes on."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from accord.ensembles import wccn
 from accord.errors import UsageError
 from accord.geometry import normalise
 from accord.models import Embedder
-from accord.recipes import compress_run, resolve, resume_run, train_run
+from accord.recipes import compress_run, metric, resolve, resume_run, train_run
 from accord.recipes.artifacts import embed_items, load_data
 from accord.recipes.build import build_embedder, deployed
 from accord.recipes.compress_methods import SHRINKAGE
@@ -24,7 +25,7 @@ from accord.recipes.source import open_source
 from accord.recipes.study_ablation import Ablation
 from accord.recipes.watch import Silence
 from accord.runs import RunFolder
-from accord.types import Manifest
+from accord.types import Item, Manifest
 from stopping import StopAt
 
 TINY = ("model.size=32", "model.dim=8", "training.steps=4", "training.classes_per_batch=4", "evaluation.nmi_seeds=1")
@@ -71,12 +72,25 @@ def test_where_no_class_has_two_images_the_embedding_stays_and_that_is_said(tiny
     assert "no class has two items" in heard.warnings[0]
 
 
+def test_of_many_images_it_takes_so_many_as_can_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metric, "MOST", 40)
+    monkeypatch.setattr(metric, "EACH", 8)
+    items = tuple(Item(n, f"{n}.png", f"class {n % 7}" if n < 70 else "many") for n in range(100))
+    found = metric.enough(Manifest("things", Path(), items))
+    counts = Counter(item.label for item in found.items)
+    assert set(counts.values()) == {8}, "of each class no more than its share"
+    assert len(found) == 40
+    assert found == metric.enough(Manifest("things", Path(), items)), "the same each time"
+    few = Manifest("things", Path(), items[:40])
+    assert metric.enough(few) is few
+
+
 def test_a_configuration_without_it_is_what_it_was_before(tiny_folder: Path) -> None:
-    plain, metric = _config(tiny_folder), _config(tiny_folder, "model.metric=wccn")
+    plain, given = _config(tiny_folder), _config(tiny_folder, "model.metric=wccn")
     assert "metric" not in plain.model_dump(mode="json")["model"]
-    assert config_fingerprint(plain) != config_fingerprint(metric)
+    assert config_fingerprint(plain) != config_fingerprint(given)
     with pytest.raises(UsageError, match=r"(?s)ablate: .*-wccn.*Set model\.metric: none"):
-        Ablation(metric, ["members"])
+        Ablation(given, ["members"])
 
 
 @pytest.mark.slow

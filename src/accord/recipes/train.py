@@ -27,7 +27,7 @@ from accord.recipes.features import Looked
 from accord.recipes.idle_members import excluded_entry
 from accord.recipes.interrupt import StoppedError, stop_flag
 from accord.recipes.log_entry import step_entry
-from accord.recipes.metric import with_metric
+from accord.recipes.metric import MOST, with_metric
 from accord.recipes.per_query import TUNING
 from accord.recipes.proxy_log import warnings_of
 from accord.recipes.resolve import changed, divided, dump, filled, flat
@@ -259,7 +259,7 @@ def _finish(run: RunFolder, session: Session, watch: Watch, *, keep_features: bo
         session.manifest,
         watch=watch,
         training_seconds=seconds,
-        looked=looked if len(looked.own.ids) else None,
+        looked=looked if 0 < len(looked.own.ids) <= MOST else None,  # of more, features are too many to keep
         keep_features=keep_features,
     )
 
