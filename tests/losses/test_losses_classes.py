@@ -39,7 +39,7 @@ from accord.mining import Groups
 from accord.recipes.catalog_classes import LOSSES
 from conformance import without_shape_checks
 from loss_cases_classes import CASES
-from slow import Row, agrees, batch, dot, mean, squared, units
+from slow import Row, agrees, batch, dot, mean, squared, two_hundred, units
 
 Slow = Callable[[Tensor, list[int]], float]
 
@@ -96,7 +96,7 @@ def always_agrees(objective: Callable[[Tensor, Tensor], Tensor], slow: Slow) -> 
 
 
 def same_value(objective: Callable[[Tensor, Tensor], Tensor], slow: Slow) -> None:
-    for seed in range(200):
+    for seed in two_hundred():
         embeddings, labels = batch(100 + seed)
         assert objective(embeddings, labels).item() == pytest.approx(slow(embeddings, labels.tolist()), rel=1e-9)
 

@@ -8,7 +8,7 @@ from accord.errors import BatchError, UsageError
 from accord.losses import DynamicSoftMargin, dynamic_soft_margin, next_dynamic_soft_margin_histogram
 from accord.losses._settings import row_engine
 from conformance import without_shape_checks
-from slow import batch, mean, squared, units
+from slow import batch, mean, squared, two_hundred, units
 
 
 def slow_gaps(embeddings: Tensor, labels: list[int]) -> list[float]:
@@ -51,7 +51,7 @@ def heights(bins: int, seed: int) -> Tensor:
 
 @pytest.mark.parametrize("bins", [2, 10, 37])
 def test_equals_the_slow_loop_on_two_hundred_batches(bins: int) -> None:
-    for seed in range(200):
+    for seed in two_hundred():
         (embeddings, labels), histogram = batch(seed), heights(bins, seed)
         expected = slow_loss(embeddings, labels.tolist(), histogram.tolist())
         assert dynamic_soft_margin(embeddings, labels, histogram).item() == pytest.approx(expected, rel=1e-9, abs=1e-12)

@@ -15,7 +15,7 @@ from accord.losses import PNP, FastAP, RankedList, RecallAtK, SmoothAP, SupAP, p
 from accord.losses._settings import row_engine
 from accord.recipes.catalog_lists import LOSSES
 from conformance import without_shape_checks
-from slow import Row, agrees, batch, dot, mean, squared, units
+from slow import Row, agrees, batch, dot, mean, squared, two_hundred, units
 
 Slow = Callable[[Tensor, list[int]], float]
 Query = Callable[[list[float], list[float]], float]
@@ -199,7 +199,7 @@ MAKINGS: dict[str, Making] = {
 def test_equals_the_slow_loop_from_its_paper(name: str) -> None:
     make, slow = MAKINGS[name]
     agrees(make(), slow)
-    for seed in range(200):
+    for seed in two_hundred():
         embeddings, labels = batch(1000 + seed)
         expected = slow(embeddings, labels.tolist())
         assert make()(embeddings, labels).item() == pytest.approx(expected, rel=1e-9, abs=1e-9)

@@ -38,7 +38,7 @@ from accord.mining import HardPairs
 from accord.recipes.catalog_pairs import LOSSES
 from conformance import Case, without_shape_checks
 from loss_cases_pairs import CASES
-from slow import Row, agrees, dot, mean, squared, units
+from slow import Row, agrees, dot, mean, squared, two_hundred, units
 
 Slow = Callable[[Tensor, list[int]], float]
 Distance = Callable[[int, int], float]
@@ -58,7 +58,7 @@ def random_batch(seed: int) -> tuple[Tensor, Tensor]:
 def agrees_often(objective: nn.Module, slow: Slow) -> None:
     """The slow loop's gradient on a few batches, and its value on two hundred random ones."""
     agrees(objective, slow)
-    for seed in range(200):
+    for seed in two_hundred():
         embeddings, labels = random_batch(seed)
         expected = slow(embeddings, labels.tolist())
         assert objective(embeddings, labels).item() == pytest.approx(expected, rel=1e-9, abs=1e-9), seed

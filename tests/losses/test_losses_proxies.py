@@ -36,7 +36,7 @@ from accord.losses._centres import centre_spread
 from accord.losses._settings import row_engine
 from accord.recipes.catalog_proxies import LOSSES
 from conformance import without_shape_checks
-from slow import Row, agrees, batch, dot, mean, squared, units
+from slow import Row, agrees, batch, dot, mean, squared, two_hundred, units
 
 CLASSES = 6  # of which the batch of slow.py shows four
 Costs = Callable[[list[float], int], float]
@@ -157,7 +157,7 @@ def test_is_the_mean_of_its_papers_cost(name: str) -> None:
     module = make().double()
     agrees(module, per_item(module, cost))
     slow = per_item(module, cost)
-    for seed in range(200):
+    for seed in two_hundred():
         embeddings, labels = batch(1000 + seed)
         expected = slow(embeddings, labels.tolist())
         assert module(embeddings, labels).item() == pytest.approx(expected, rel=1e-9, abs=1e-9)
@@ -182,7 +182,7 @@ def test_proxy_anchor_averages_pulls_over_present_and_pushes_over_all_classes(ma
         return anchor_loss(units(table(module)), units(embeddings), labels, margin, alpha)
 
     agrees(module, slow)
-    for seed in range(200):
+    for seed in two_hundred():
         embeddings, labels = batch(1000 + seed)
         assert module(embeddings, labels).item() == pytest.approx(slow(embeddings, labels.tolist()), rel=1e-9)
 

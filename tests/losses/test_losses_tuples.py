@@ -31,7 +31,7 @@ from accord.losses import (
 from accord.losses._settings import row_engine
 from conformance import Case, without_shape_checks
 from loss_cases_tuples import CASES
-from slow import Row, agrees, batch, dot, mean, squared, units
+from slow import Row, agrees, batch, dot, mean, squared, two_hundred, units
 
 Slow = Callable[[Tensor, list[int]], float]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -164,7 +164,7 @@ def test_equals_the_slow_loop_and_its_slope(name: str, objective: Loss, slow: Sl
 
 @pytest.mark.parametrize(("name", "objective", "slow"), FORMULAS, ids=NAMES)
 def test_equals_the_slow_loop_on_two_hundred_batches(name: str, objective: Loss, slow: Slow) -> None:
-    for seed in range(200):
+    for seed in two_hundred():
         embeddings, labels = batch(seed)
         value, expected = objective(embeddings, labels).item(), slow(embeddings, labels.tolist())
         assert value == pytest.approx(expected, rel=1e-9, abs=1e-9), seed

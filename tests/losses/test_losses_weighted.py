@@ -33,7 +33,7 @@ from accord.mining import AllPairs, HardPairs
 from accord.recipes.catalog_weighted import LOSSES
 from conformance import Case, without_shape_checks
 from loss_cases_weighted import CASES
-from slow import Row, dot, equals, mean, random_batch, squared, units
+from slow import Row, dot, equals, mean, random_batch, squared, two_hundred, units
 
 
 def rows(x: list[Row], labels: list[int]) -> list[tuple[list[float], list[float]]]:
@@ -64,7 +64,7 @@ def test_circle_weighs_each_pair_by_its_distance_from_its_optimum(m: float, gamm
         return mean_or_zero(costs)
 
     equals(Circle(margin=m, gamma=gamma, detach=False), slow)
-    for seed in range(200):
+    for seed in two_hundred():
         batch = random_batch(seed)
         assert (
             circle(*batch, margin=m, gamma=gamma).item() == circle(*batch, margin=m, gamma=gamma, detach=False).item()
