@@ -27,7 +27,10 @@ def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["losses=[]"], "losses: "),
         (["losses=[{type: n_pair}]", "ensemble.idle=exclude"], "without its single loss a run would learn nothing"),
-        (["model.dim=null", "model.total_dim=511"], "511 numbers can't be divided equally among 2 heads; 510 are 255"),
+        (
+            ["losses=[{type: n_pair}, {type: contrastive}]", "model.dim=null", "model.total_dim=511"],
+            "511 numbers can't be divided equally among 2 heads; 510 are 255",
+        ),
         (["ensemble.broken=warn"], "ensemble.broken: "),
     ],
 )

@@ -17,6 +17,7 @@ from accord.recipes.build import build_embedder, deployed
 from accord.recipes.compress_methods import SHRINKAGE
 from accord.recipes.config import RunConfig
 from accord.recipes.features import Features
+from accord.recipes.head_names import member_names
 from accord.recipes.interrupt import StoppedError
 from accord.recipes.metric import METRIC, with_metric
 from accord.recipes.per_query import config_fingerprint
@@ -105,6 +106,9 @@ def test_such_a_run_goes_on_bit_equal_is_judged_by_its_metric_and_compressed(tin
     torch.testing.assert_close(whole.state_dict(), stopped.state_dict(), rtol=0, atol=0)
 
     run = RunFolder.open(tmp_path / "whole")
+    told = [head["name"] for head in run.read_json("heads.json")["heads"]]
+    assert told == [*member_names(config), "trunk"], "what each head contributed before they became one"
+    assert [head["name"] for head in report["heads"]["heads"]] == told
     told = run.read_json("validation.json")["validation"]
     trained = [entry["validation"] for entry in run.read_log() if "validation" in entry][-1]
     assert can_be_judged(load_data(run).only("validation"))

@@ -16,12 +16,21 @@ def test_every_recipe_resolves(name: str) -> None:
     assert resolve(recipe=name).recipe == name
 
 
-def test_the_default_recipe_trains_three_losses_in_accord_one_of_them_on_the_trunk() -> None:
+def test_the_default_recipe_trains_three_losses_in_accord_on_the_trunk_and_ends_with_a_metric() -> None:
     assert [(loss.type, loss.sees) for loss in resolve().losses] == [
-        ("triplet_margin", "head"),
-        ("multi_similarity", "head"),
+        ("multi_similarity", "trunk"),
         ("sup_con", "trunk"),
+        ("proxy_anchor", "trunk"),
     ]
+    assert resolve(settings=["losses.0.weight=2"]).model.metric == "wccn"
+
+
+def test_losses_of_ones_own_have_nothing_of_the_model_that_was_chosen_for_others() -> None:
+    own = [{"type": "contrastive"}]
+    for config in (resolve(file={"losses": own}), resolve(settings=["losses=[{type: contrastive}]"])):
+        assert (config.model.metric, config.model.trunk_share) == ("none", 0.0)
+    assert resolve(recipe="accord", file={"losses": own}).model.metric == "wccn"
+    assert resolve(file={"recipe": "five_losses", "losses": own * 2}).model.trunk_share == 0.75
 
 
 def test_a_file_lies_over_the_recipe_and_a_setting_over_the_file() -> None:

@@ -95,7 +95,7 @@ def test_only_arms_that_are_trained_are_tuned() -> None:
         ({"ablate": ["membres"]}, UsageError, "ablate"),
         ({"ablate": True, "arms": {"ours": {}}}, UsageError, "'ours' is the name of an arm that `ablate` adds"),
         ({"ablate": True, "base": "triplet"}, UsageError, "the base has one loss, and nothing to take apart"),
-        ({"ablate": True, "base": "accord"}, UsageError, "write model.dim"),
+        ({"ablate": True, "base": "five_losses"}, UsageError, "write model.dim"),
         (
             {"ablate": True, "base": {**BASE, "model": {"total_dim": 24}}},
             UsageError,

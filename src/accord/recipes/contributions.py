@@ -21,7 +21,8 @@ MOST_OF_CLASS = 200
 
 
 def tell_heads(run: RunFolder, embedder: Embedder, embedded: Labelled, manifest: Manifest, watch: Watch) -> Json:
-    """Measure what each head contributes and write it; return what the report says. Nothing of a run with one head.
+    """Measure what each head contributes and write it; return what the report says. Of a run with one head that is
+    what was written before its heads became one, or nothing.
 
     `embedded` holds the joined embeddings of the manifest's items, in their order. Heads are taken out of them again,
     so nothing is embedded for it. Of the items only those of the validation classes are looked at: no loss has learned
@@ -29,7 +30,8 @@ def tell_heads(run: RunFolder, embedder: Embedder, embedded: Labelled, manifest:
     """
     counting = [name for name in embedder.heads if embedder.weights[name] > 0]
     if len(counting) < 2:
-        return {}
+        before: Json = run.read_json(HEADS) if run.exists(HEADS) else {}
+        return before
     part = manifest.only("validation")
     if not can_be_judged(part):
         watch.say("what each head contributes is left out: no validation classes to measure it on")

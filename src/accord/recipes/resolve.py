@@ -66,15 +66,21 @@ def resolve(
     """Merge recipe ← file ← options ← settings (`training.epochs=5`, `losses.0.weight=2`) and validate the result.
 
     `options` are the keys that have a word of their own on the command line; a setting may not name one of them again.
-    Where no recipe is named it is `accord`, or `relations` if `data.relations` is given. What comes out says how many
-    numbers a head has, where `model.total_dim` says how many all have.
+    Where no recipe is named it is `accord`, or `relations` if `data.relations` is given; whoever then gives a list of
+    losses has none of what it says of the model, which was chosen for its own. What comes out says how many numbers a
+    head has, where `model.total_dim` says how many all have.
     """
     file = {key: value for key, value in (file or {}).items() if value is not None}  # an empty section changes nothing
     settings = list(settings)
     name = recipe or file.get("recipe") or _usual(file, options or {}, settings)
     if not isinstance(name, str) or name not in RECIPES:
         raise UnknownNameError("recipe", str(name), RECIPES)
-    merged = _merge(deepcopy(dict(RECIPES[name].config)), {**file, "recipe": name})
+    lowest = deepcopy(dict(RECIPES[name].config))
+    if not (recipe or file.get("recipe")) and (
+        "losses" in file or any(text.startswith("losses=") for text in settings)
+    ):
+        lowest.pop("model", None)
+    merged = _merge(lowest, {**file, "recipe": name})
     validate(merged)  # here already: what is laid over it could hide a mistake of the file
     merged = _merge(merged, options or {})
     taken = {f"{section}.{key}" for section, keys in (options or {}).items() for key in keys}

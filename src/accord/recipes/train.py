@@ -245,6 +245,7 @@ def _finish(run: RunFolder, session: Session, watch: Watch, *, keep_features: bo
             watch.warn("the best checkpoint is not the one this run remembers; the last one is the model")
     looked, final = Looked.nothing(), None
     if session.config.model.metric != "none":
+        _tell_heads(run, embedder, session, watch)
         embedder = with_metric(embedder, session.manifest.only("train"), looked.own, watch)
         final = session.validate(watch, embedder)
     save_embedder(run, embedder)
