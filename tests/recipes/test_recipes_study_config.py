@@ -258,3 +258,12 @@ def test_lengths_may_change_with_the_fold_of_a_seed_if_they_do_so_in_every_arm(
         for seed in (0, 1)
     ]
     assert [row["name"] for row in differences(runs, "map@r")] == found
+
+
+def test_arms_with_losses_of_their_own_have_the_model_of_those_without() -> None:
+    arms = {"usual": {}, "own": {"losses": [{"type": "contrastive"}]}}
+    plan = Plan(make_study({"name": "s", "data": "objects", "arms": arms, "epochs": 1, "seeds": 1}))
+    assert {plan.final("objects", arm, 0, None, {}).model.metric for arm in arms} == {"wccn"}
+    base = {"losses": [{"type": "n_pair"}]}
+    plan = Plan(make_study({"name": "s", "data": "objects", "base": base, "arms": arms, "epochs": 1, "seeds": 1}))
+    assert {plan.final("objects", arm, 0, None, {}).model.metric for arm in arms} == {"none"}

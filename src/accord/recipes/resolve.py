@@ -72,7 +72,7 @@ def resolve(
     """
     file = {key: value for key, value in (file or {}).items() if value is not None}  # an empty section changes nothing
     settings = list(settings)
-    name = recipe or file.get("recipe") or _usual(file, options or {}, settings)
+    name = recipe or file.get("recipe") or usual_recipe(file, options or {}, settings)
     if not isinstance(name, str) or name not in RECIPES:
         raise UnknownNameError("recipe", str(name), RECIPES)
     lowest = deepcopy(dict(RECIPES[name].config))
@@ -93,7 +93,7 @@ def resolve(
     return divided(validate(merged))
 
 
-def _usual(file: Mapping[str, Any], options: Mapping[str, Mapping[str, Any]], settings: list[str]) -> str:
+def usual_recipe(file: Mapping[str, Any], options: Mapping[str, Mapping[str, Any]], settings: list[str]) -> str:
     """The recipe where nobody named one: where relations teach, one whose losses can learn from them."""
     sections = [section for section in (file.get("data"), options.get("data")) if isinstance(section, Mapping)]
     given = any(section.get("relations") for section in sections)

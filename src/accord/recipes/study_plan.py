@@ -11,7 +11,7 @@ from accord.recipes.build import check_parts
 from accord.recipes.comparable import MUST_AGREE, check_allowed
 from accord.recipes.config import RunConfig
 from accord.recipes.head_names import TRUNK, own_heads, used_names
-from accord.recipes.resolve import resolve
+from accord.recipes.resolve import resolve, usual_recipe
 from accord.recipes.students import student_dim
 from accord.recipes.study_ablation import Ablation
 from accord.recipes.study_compressed import check_compressed
@@ -133,6 +133,8 @@ class Plan:
         base = deepcopy(self.study.base)
         recipe = settings.pop("recipe", base.pop("recipe", None))
         data = {**(base.pop("data", None) or {}), **entry.model_dump(exclude={"name"}, exclude_unset=True)}
+        if recipe is None and "losses" not in base:  # named, so that an arm with losses of its own has its model, too
+            recipe = usual_recipe({"data": data}, {}, [])
         try:
             resolved = resolve(
                 recipe=recipe,
