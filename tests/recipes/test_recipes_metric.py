@@ -109,7 +109,7 @@ def test_such_a_run_goes_on_bit_equal_is_judged_by_its_metric_and_compressed(tin
     told = [head["name"] for head in run.read_json("heads.json")["heads"]]
     assert told == [*member_names(config), "trunk"], "what each head contributed before they became one"
     assert [head["name"] for head in report["heads"]["heads"]] == told
-    told = run.read_json("validation.json")["validation"]
+    told = told_before = run.read_json("validation.json")["validation"]
     trained = [entry["validation"] for entry in run.read_log() if "validation" in entry][-1]
     assert can_be_judged(load_data(run).only("validation"))
     assert (told["step"], told.keys()) == (trained["step"], trained.keys())
@@ -120,3 +120,11 @@ def test_such_a_run_goes_on_bit_equal_is_judged_by_its_metric_and_compressed(tin
     plain = train_run(_config(tiny_folder, "data.validation=0.4", "training.keep=last"), tmp_path / "plain")
     later = compress_run(tmp_path / "plain", method="wccn", out=tmp_path / "later")
     assert later["metrics"] == report["metrics"] != plain["metrics"]
+
+    both = [
+        compress_run(tmp_path / name, dim=6, method="pca", out=tmp_path / f"{name}-6") for name in ("whole", "plain")
+    ]
+    assert both[0]["metrics"] == both[1]["metrics"], "made of what was there before the metric"
+    assert both[0]["validation"]["before"]["map@r"] == pytest.approx(told_before["map@r"])
+    one = compress_run(tmp_path / "whole", method="heads", heads={"n_pair": None}, out=tmp_path / "one")
+    assert one["after"]["numbers"] == 8

@@ -32,6 +32,7 @@ from accord.recipes.config import RunConfig
 from accord.recipes.device import device_at_hand
 from accord.recipes.evaluate import REPORT, report_on
 from accord.recipes.features import Looked, load_looked
+from accord.recipes.metric import without_metric
 from accord.recipes.per_query import TUNING
 from accord.recipes.resolve import changed, dump
 from accord.recipes.session import can_be_judged
@@ -53,6 +54,7 @@ class _Source(NamedTuple):
     run: RunFolder
     config: RunConfig
     embedder: Embedder
+    used: Embedder  # what the small one is held against
     manifest: Manifest
     train: Stored
     validation: Stored | None
@@ -80,23 +82,24 @@ def compress_run(
     pass over the images.
     `scale` is `unit`, `length` or `distance`: whether each image's output has unit length, as in use, or each head is
     divided by its mean length or mean distance; the latter two fold into one linear head where heads are linear.
-    `heads` names those that are made one, all by default, each with its share of the embedding or None for the one it
-    has in the run. `trunk`, the pooled feature, is a head of every run. The method `heads` makes no map: it puts the
-    named ones side by side as they are.
+    A metric that training ended with is taken off first. `heads` names those that are made one, all by default, each
+    with its share of the embedding or None for the one it has in the run. `trunk`, the pooled feature, is a head of
+    every run. The method `heads` makes no map: it puts the named ones side by side as they are.
     """
     watch, begin = watch or Silence(), time.perf_counter()
     check_names(method, scale)
     run = RunFolder.open(path)
     config = load_config(run)
     ask_before_imports(config, allow_imports=allow_imports)
-    embedder = pick_heads(load_embedder(run, allow_imports=allow_imports), heads)
+    used = load_embedder(run, allow_imports=allow_imports)
+    embedder = pick_heads(without_metric(used), heads)
     manifest = load_data(run)
     dim = _dim(dim, method, embedder, config, len(manifest.only("train")))
     out = out or _beside(path, dim)
     if out.resolve() == path.resolve():
         raise UsageError("compress: what is compressed becomes a run of its own; give another folder: --out.")
     RunFolder.check_free(out, overwrite=overwrite)
-    source = _look(run, config, embedder, manifest, watch)
+    source = _look(run, config, embedder, used if heads is None else embedder, manifest, watch)
     shares = _shares(source, fit_weights, watch)
     given = Material(heads_of(embedder, shares), shares, source.train, 2 * _head_dim(config), seed, watch)
     if method == HEADS:  # of which fitted weights may have left some out
@@ -152,7 +155,9 @@ def _dim(dim: int | None, method: str, embedder: Embedder, config: RunConfig, im
     return dim
 
 
-def _look(run: RunFolder, config: RunConfig, embedder: Embedder, manifest: Manifest, watch: Watch) -> _Source:
+def _look(
+    run: RunFolder, config: RunConfig, embedder: Embedder, used: Embedder, manifest: Manifest, watch: Watch
+) -> _Source:
     """One pass over the images that may be looked at: those of the test stay closed."""
     device = device_at_hand(config.training.device, watch)
     embedder, looked = embedder.to(device), load_looked(run)
@@ -164,9 +169,10 @@ def _look(run: RunFolder, config: RunConfig, embedder: Embedder, manifest: Manif
             features = looked.own.of(embedder, part, device=device, progress=told)
             parts[split] = Stored(features, ClassMap(part.classes).numbers(part))
     embedder.heads.cpu()
+    used.heads.cpu()
     train = parts["train"]
     assert train is not None, "a run without training images was refused"
-    return _Source(run, config, embedder, manifest, train, parts["validation"], looked)
+    return _Source(run, config, embedder, used, manifest, train, parts["validation"], looked)
 
 
 def _shares(source: _Source, fit: bool, watch: Watch) -> dict[str, float]:
@@ -240,7 +246,7 @@ def _document(
     source: _Source, given: Material, chosen: Candidate, tried: list[Json], dim: int, *, fitted: bool, named: bool
 ) -> Json:
     """What `compression.json` says."""
-    embedder, part = source.embedder, source.validation
+    embedder, part = source.used, source.validation
     heads = dict(embedder.heads.items())
     before = None if part is None else _metrics(embedder.join(outputs_of(heads, part.features)), part)
     costs = [cost_of(head) for head in embedder.heads.values()]

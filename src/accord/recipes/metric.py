@@ -9,7 +9,7 @@ from torch import Tensor
 from accord.data import ClassMap
 from accord.ensembles import wccn
 from accord.errors import BatchError
-from accord.models import Embedder
+from accord.models import Embedder, JoinedHead
 from accord.recipes.compress_methods import SHRINKAGE
 from accord.recipes.compress_space import head_of, heads_of, space_of
 from accord.recipes.features import Features
@@ -43,6 +43,16 @@ def with_metric(embedder: Embedder, train: Manifest, features: Features, watch: 
     head = {METRIC: head_of(space, found)}
     one = Embedder(embedder.backbone, embedder.pool, head, preprocessing=embedder.preprocessing)
     return one.to(device).eval()
+
+
+def without_metric(embedder: Embedder) -> Embedder:
+    """The heads that the metric was put on top of, with their shares; an Embedder without one stays as it is."""
+    top = dict(embedder.heads.items()).get(METRIC)
+    if not isinstance(top, JoinedHead):
+        return embedder
+    shares = {name: factor**2 for name, factor in top.factors.items()}
+    heads = dict(top.heads.items())
+    return Embedder(embedder.backbone, embedder.pool, heads, preprocessing=embedder.preprocessing, weights=shares)
 
 
 def enough(train: Manifest) -> Manifest:
