@@ -1,12 +1,12 @@
-"""How far an ensemble could get if nothing held it back: networks trained apart, joined, and held against each alone.
+"""How far losses get that share nothing: networks trained apart, joined, and held against each alone.
 
     accord study STUDY.yaml --out studies/NAME
     python benchmarks/ensemble_ceiling.py studies/NAME --arms ARM,ARM,ARM    # about 10 s a seed
 
-Losses that share a trunk can't differ more than losses with a trunk each. So the pooled features of one seed's runs,
-each of unit length, are put side by side (`joined`): as many times the training and the numbers, and a bound for every
-ensemble of these losses that learns one trunk. `averaged` is one network whose weights are the mean of theirs. The
-best arm alone is chosen by the test itself. Differences are over seeds and classes, as everywhere.
+The pooled features of one seed's runs, each of unit length, are put side by side (`joined`): as many times the
+training and the numbers, and so a yardstick, though no proven bound, for an ensemble of these losses on one trunk.
+`averaged` is one network whose weights are the mean of theirs. The best arm alone is chosen by the test itself.
+Differences are over seeds and classes, as everywhere.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from torch import Tensor
 from accord.data import ClassMap
 from accord.errors import AccordError, UsageError
 from accord.evaluation import evaluate, paired_bootstrap
+from accord.geometry import normalise
 from accord.models import Embedder
 from accord.recipes.artifacts import load_data, load_embedder
 from accord.recipes.features import Features
@@ -62,9 +63,9 @@ def ceiling(data: Path, arms: Sequence[str], split: str) -> list[Json]:
         runs = [RunFolder.open(data / arm / seed) for arm in arms]
         networks = [load_embedder(run) for run in runs]
         part = load_data(runs[0]).only(split)
-        rows = [_unit(_pooled(network, part)) for network in networks]
+        rows = [normalise(_pooled(network, part)) for network in networks]
         views = dict(zip(arms, rows, strict=True)) | {"joined": torch.cat(rows, dim=1)}
-        views["averaged"] = _unit(_pooled(_averaged(networks), part))
+        views["averaged"] = normalise(_pooled(_averaged(networks), part))
         items = Labelled(rows[0], ClassMap(part.classes).numbers(part), torch.tensor([item.id for item in part.items]))
         for name, view in views.items():
             found = evaluate(items._replace(embeddings=view), metrics=METRICS, clusters=False)
@@ -114,10 +115,6 @@ def _seeds(data: Path, arms: Sequence[str]) -> list[str]:
 
 def _pooled(network: Embedder, part: Manifest) -> Tensor:
     return Features().of(network, part, device=torch.device("cpu"))
-
-
-def _unit(rows: Tensor) -> Tensor:
-    return torch.nn.functional.normalize(rows, dim=1)
 
 
 def _averaged(networks: Sequence[Embedder]) -> Embedder:

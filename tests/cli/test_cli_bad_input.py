@@ -139,7 +139,7 @@ def test_unreadable_images_are_named_and_left_out_and_odd_ones_read(accord, tiny
         (["--set", "model.weights=weights.txt"], 2, "must be .safetensors"),
         (["--set", "losses.0.type=contrastiv"], 2, "There is no loss called 'contrastiv'. Did you mean 'contrastive'?"),
         (["--set", "losses.0.options.bas=1"], 2, "Did you mean 'base'?"),
-        (["--set", "losses.0.options.alpha=-3.0"], 2, "alpha must be"),
+        (["--set", "losses.0.options.alpha=-3.0"], 2, "alpha must be more than 0, not -3.0"),
         (["--set", "losses.9.weight=2"], 2, "give the place in the list as a number from 0 to 2"),
         (["--set", "losses.²=2"], 2, "give the place in the list as a number"),
         (["--set", "losses=[]", "--set", "losses.0.weight=2"], 2, "the list 'losses' is empty"),

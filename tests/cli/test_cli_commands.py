@@ -59,7 +59,7 @@ def test_doctor_finds_this_installation_fit(accord: Accord) -> None:
 
 @pytest.mark.pretrained
 @pytest.mark.slow
-def test_train_evaluate_report_search_embed(accord: Accord, tiny_folder: Path, tmp_path: Path) -> None:
+def test_train_evaluate_report_search_embed(accord: Accord, tiny_folder: Path) -> None:
     done = accord("train", tiny_folder, "--out", "run", "--json", *TINY)
     assert done.code == 0, done.err
     trained = json.loads(done.out)
@@ -146,9 +146,7 @@ def test_validate_lists_what_is_wrong_and_exits_3(accord: Accord, tiny_folder: P
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_mistakes_end_with_a_message_and_an_exit_code(
-    accord: Accord, words: list[str], code: int, text: str, tmp_path: Path
-) -> None:
+def test_mistakes_end_with_a_message_and_an_exit_code(accord: Accord, words: list[str], code: int, text: str) -> None:
     done = accord(*words)
     assert text in done.said
     assert done.code == code

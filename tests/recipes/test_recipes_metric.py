@@ -106,10 +106,10 @@ def test_such_a_run_goes_on_bit_equal_is_judged_by_its_metric_and_compressed(tin
     torch.testing.assert_close(whole.state_dict(), stopped.state_dict(), rtol=0, atol=0)
 
     run = RunFolder.open(tmp_path / "whole")
-    told = [head["name"] for head in run.read_json("heads.json")["heads"]]
-    assert told == [*member_names(config), "trunk"], "what each head contributed before they became one"
-    assert [head["name"] for head in report["heads"]["heads"]] == told
-    told = told_before = run.read_json("validation.json")["validation"]
+    heads = [head["name"] for head in run.read_json("heads.json")["heads"]]
+    assert heads == [*member_names(config), "trunk"], "what each head contributed before they became one"
+    assert [head["name"] for head in report["heads"]["heads"]] == heads
+    told = run.read_json("validation.json")["validation"]
     trained = [entry["validation"] for entry in run.read_log() if "validation" in entry][-1]
     assert can_be_judged(load_data(run).only("validation"))
     assert (told["step"], told.keys()) == (trained["step"], trained.keys())
@@ -125,6 +125,6 @@ def test_such_a_run_goes_on_bit_equal_is_judged_by_its_metric_and_compressed(tin
         compress_run(tmp_path / name, dim=6, method="pca", out=tmp_path / f"{name}-6") for name in ("whole", "plain")
     ]
     assert both[0]["metrics"] == both[1]["metrics"], "made of what was there before the metric"
-    assert both[0]["validation"]["before"]["map@r"] == pytest.approx(told_before["map@r"])
+    assert both[0]["validation"]["before"]["map@r"] == pytest.approx(told["map@r"])
     one = compress_run(tmp_path / "whole", method="heads", heads={"n_pair": None}, out=tmp_path / "one")
     assert one["after"]["numbers"] == 8

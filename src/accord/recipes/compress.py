@@ -11,7 +11,7 @@ from torch import nn
 from accord.checks import check_count
 from accord.data import ClassMap
 from accord.ensembles import fit_shares
-from accord.errors import AccordError, DataError, UnknownNameError, UsageError
+from accord.errors import AccordError, DataError, UsageError
 from accord.evaluation import evaluate
 from accord.geometry import normalise
 from accord.models import Embedder
@@ -26,8 +26,18 @@ from accord.recipes.artifacts import (
 )
 from accord.recipes.build import ask_before_imports
 from accord.recipes.compress_heads import pick_heads
-from accord.recipes.compress_methods import HEADS, METHODS, WCCN, Candidate, Material, plans, usual_scale
-from accord.recipes.compress_space import SCALES, Cost, Stored, cost_of, heads_of, outputs_of
+from accord.recipes.compress_methods import (
+    AUTO,
+    HEADS,
+    METHODS,
+    WCCN,
+    Candidate,
+    Material,
+    check_names,
+    plans,
+    usual_scale,
+)
+from accord.recipes.compress_space import Cost, Stored, cost_of, heads_of, outputs_of
 from accord.recipes.config import RunConfig
 from accord.recipes.device import device_at_hand
 from accord.recipes.evaluate import REPORT, report_on
@@ -44,7 +54,6 @@ from accord.types import Json, Labelled, Manifest
 COMPRESSION = "compression.json"
 SCHEMA_VERSION = 1
 HEAD = "compressed"
-AUTO = "auto"
 MOST_FOR_SHARES = 1000
 
 
@@ -108,14 +117,6 @@ def compress_run(
     document = _document(source, given, chosen, tried, dim, fitted=fit_weights, named=heads is not None)
     document["seconds"] = time.perf_counter() - begin
     return _write(source, chosen, document, out, overwrite=overwrite, watch=watch)
-
-
-def check_names(method: str, scale: str | None) -> None:
-    """Refuse a method or a scale that nobody knows."""
-    if method not in (AUTO, *METHODS):
-        raise UnknownNameError("method of compression", method, (AUTO, *METHODS))
-    if scale is not None and scale not in SCALES:
-        raise UnknownNameError("scale of heads", scale, SCALES)
 
 
 def _beside(path: Path, dim: int) -> Path:

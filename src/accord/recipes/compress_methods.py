@@ -8,9 +8,10 @@ from typing import NamedTuple
 from torch import nn
 
 from accord.ensembles import compose, fold_heads, pca, shrinkage_lda, wccn
-from accord.errors import BatchError, UsageError
+from accord.errors import BatchError, UnknownNameError, UsageError
 from accord.models import TrunkHead
 from accord.recipes.compress_space import (
+    SCALES,
     Space,
     Stored,
     affine_of,
@@ -22,7 +23,7 @@ from accord.recipes.compress_space import (
 from accord.recipes.compress_train import distil, student
 from accord.recipes.watch import Watch
 
-HEADS, WCCN = "heads", "wccn"
+AUTO, HEADS, WCCN = "auto", "heads", "wccn"
 # held-out training classes of `objects` liked a half better than 0 and a quarter, and as much as three quarters
 WHITENING = 0.5
 # and those of `icons` and `objects`, of 0.5 to 0.95, at all numbers as at 64
@@ -166,3 +167,11 @@ def plans(heads: Mapping[str, nn.Module], scale: str | None) -> list[tuple[str, 
         return [(method, scale) for method in TRIED if method != "fold" or (foldable and scale != "unit")]
     found = [(method, usual_scale(method)) for method in TRIED if method != "fold" or foldable]
     return [*found, *((method, "length") for method in ("pca", "whiten", "lda"))] if foldable else found
+
+
+def check_names(method: str, scale: str | None) -> None:
+    """Refuse a method or a scale that nobody knows."""
+    if method not in (AUTO, *METHODS):
+        raise UnknownNameError("method of compression", method, (AUTO, *METHODS))
+    if scale is not None and scale not in SCALES:
+        raise UnknownNameError("scale of heads", scale, SCALES)
