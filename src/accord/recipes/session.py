@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from accord.data import BatchPlan, HardClassBatches, ImageTable, TrainingBatches, fingerprint
 from accord.ensembles import Ensemble, test_weights, untaught
+from accord.errors import ArtifactError
 from accord.evaluation import evaluate
 from accord.models import Embedder, embed
-from accord.recipes.artifacts import EMBED_BATCH, embed_items
+from accord.recipes.artifacts import CONFIG, EMBED_BATCH, embed_items
 from accord.recipes.build import (
     build_batches,
     build_embedder,
@@ -29,6 +30,7 @@ from accord.recipes.head_names import head_names
 from accord.recipes.idle_members import IdleMembers
 from accord.recipes.proxy_log import PREFIX, ProxyLog
 from accord.recipes.relations import TRIPLET_ACCURACY, accuracy_on
+from accord.recipes.resolve import filled, flat
 from accord.recipes.students import as_student, with_student
 from accord.recipes.watch import Watch
 from accord.runs import RunFolder
@@ -191,3 +193,16 @@ def warm_up(session: Session) -> None:
             outputs.setdefault(name, []).append(found[name])
     joined = {name: torch.cat(parts) for name, parts in outputs.items()}
     warm_proxies(session.objective, joined, session.table.labels.to(session.device))
+
+
+def refuse_other_run(facts: Json, config: RunConfig, manifest: Manifest) -> None:
+    """A state goes on bit-equal only with the images and the options it was saved under; the device may change."""
+    if facts["extra"]["data"] != fingerprint(manifest):
+        raise ArtifactError("The images or the split are no longer those the run was started with; it can't go on.")
+    saved, given = flat(filled(facts["extra"]["config"])), flat(config.model_dump(mode="json"))
+    other = sorted(key for key in saved.keys() | given.keys() if saved.get(key) != given.get(key))
+    if other and other != ["training.device"]:
+        raise ArtifactError(
+            f"The saved state belongs to another configuration than {CONFIG}: {', '.join(other[:5])} differ.\n"
+            "  Put the file or the state back, or start a new run."
+        )

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from accord.data import fingerprint, shorter_sides
-from accord.errors import ArtifactError, UsageError
+from accord.data import shorter_sides
+from accord.errors import UsageError
 from accord.models import Embedder
 from accord.recipes.artifacts import (
     BEST,
@@ -30,9 +30,9 @@ from accord.recipes.log_entry import step_entry
 from accord.recipes.metric import MOST, with_metric
 from accord.recipes.per_query import TUNING
 from accord.recipes.proxy_log import warnings_of
-from accord.recipes.resolve import changed, divided, dump, filled, flat
+from accord.recipes.resolve import changed, divided, dump
 from accord.recipes.run_evaluation import check_asking
-from accord.recipes.session import Session, can_be_judged, open_session, seconds_per_step, warm_up
+from accord.recipes.session import Session, can_be_judged, open_session, refuse_other_run, seconds_per_step, warm_up
 from accord.recipes.source import open_source
 from accord.recipes.untested import end_untested, read_result, write_validation
 from accord.recipes.watch import Silence, Watch
@@ -108,7 +108,7 @@ def resume_run(
         else:
             if state.note:
                 watch.warn(state.note)
-            _refuse_other_run(state.facts, config, manifest)
+            refuse_other_run(state.facts, config, manifest)
             first = session.restore(state.tensors, state.facts)
             for change in environment_changes(state.facts):
                 watch.warn(f"{change}: the numbers may differ in their last digits from an uninterrupted run")
@@ -291,16 +291,3 @@ class _Clock:
             "images/s": f"{self.batch / pace:.0f}",
             **terms,
         }
-
-
-def _refuse_other_run(facts: Json, config: RunConfig, manifest: Manifest) -> None:
-    """A state goes on bit-equal only with the images and the options it was saved under; the device may change."""
-    if facts["extra"]["data"] != fingerprint(manifest):
-        raise ArtifactError("The images or the split are no longer those the run was started with; it can't go on.")
-    saved, given = flat(filled(facts["extra"]["config"])), flat(config.model_dump(mode="json"))
-    other = sorted(key for key in saved.keys() | given.keys() if saved.get(key) != given.get(key))
-    if other and other != ["training.device"]:
-        raise ArtifactError(
-            f"The saved state belongs to another configuration than {CONFIG}: {', '.join(other[:5])} differ.\n"
-            "  Put the file or the state back, or start a new run."
-        )
