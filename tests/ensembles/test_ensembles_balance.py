@@ -149,6 +149,58 @@ def test_notes_lengths_and_cosines() -> None:
     )
 
 
+def watched(every: int) -> Ensemble:
+    """Three members whose plain sum is watched in one of so many steps."""
+    return Ensemble(members(), weighting=FixedWeights(), balance=GradientBalance(PlainSum(), every=every)).double()
+
+
+def when_watched(objective: Ensemble, steps: int) -> list[bool]:
+    """In which of the steps that come next the gradients are measured."""
+    found = []
+    for _ in range(steps):
+        model = Model()
+        objective(model.outputs(inputs(), objective.balance), LABELS).backward()
+        assert set(objective.balance.norms) in (set(), set(NAMES))
+        assert len(objective.balance.cosines) == len(objective.balance.norms)
+        found.append(bool(objective.balance.norms))
+    return found
+
+
+def test_gradients_can_be_watched_in_some_steps_alone() -> None:
+    assert when_watched(watched(3), 7) == [True, False, False, True, False, False, True]
+    assert when_watched(watched(1), 3) == [True] * 3
+
+
+def test_where_they_are_not_watched_all_heads_see_the_feature_itself() -> None:
+    model, plain, objective, unwatched = Model(), Model(), watched(2), made(None, FixedWeights())
+    for _ in range(2):
+        outputs = model.outputs(inputs(), objective.balance)
+        model.zero_grad()
+        plain.zero_grad()
+        objective(outputs, LABELS).backward()
+        unwatched(plain.outputs(inputs(), None), LABELS).backward()
+    assert torch.equal(gradient_of(model), gradient_of(plain)), "to the bit: the same computation"
+    feature = inputs()
+    handed = objective.balance.split(feature, NAMES)
+    assert all(head is not feature for head in handed.values())
+    objective.balance.begin()
+    assert all(head is feature for head in objective.balance.split(feature, NAMES).values())
+
+
+def test_watching_goes_on_in_step_after_a_resume() -> None:
+    first, second = watched(3), watched(3)
+    when_watched(first, 4)
+    second.load_state_dict(first.state_dict())
+    assert when_watched(second, 3) == when_watched(first, 3) == [False, False, True]
+
+
+def test_what_learns_from_every_steps_lengths_wants_every_step() -> None:
+    with pytest.raises(UsageError, match=r"every=2, but GradNorm learns from the gradients of every step"):
+        Ensemble(members(), weighting=GradNorm(), balance=GradientBalance(PlainSum(), every=2))
+    with pytest.raises(UsageError, match="every must be a whole number"):
+        GradientBalance(PlainSum(), every=0)
+
+
 def test_a_member_without_a_gradient_is_left_out() -> None:
     model = Model()
     quiet = members() | {"tuples": lambda embeddings, labels: 0 * embeddings.sum()}

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from accord.ensembles import Ensemble, FixedWeights, NashMTL, PublishedWeights
+from accord.ensembles import Ensemble, FixedWeights, NashMTL, PlainSum, PublishedWeights
 from accord.errors import UsageError
 from accord.recipes import resolve, resume_run, train_run
 from accord.recipes.build import build_embedder, build_objective, build_optimizer, check_parts
 from accord.recipes.config import EnsembleConfig, RunConfig
-from accord.recipes.ensembles import RULES, WEIGHT_RATES, attach_balance
+from accord.recipes.ensembles import RULES, WATCHED, WEIGHT_RATES, attach_balance, build_balance
 from accord.recipes.interrupt import StoppedError
 from accord.recipes.log_entry import step_entry
 from accord.runs import RunFolder
@@ -82,10 +82,8 @@ def test_nothing_changes_where_nothing_is_asked_for() -> None:
     assert EnsembleConfig().balance == "none"
     objective = _objective()
     assert isinstance(objective.weighting, FixedWeights)
-    assert objective.balance is None
-    embedder = build_embedder(_config())
-    attach_balance(embedder, objective)
-    assert embedder.splitter is None
+    assert isinstance(objective.balance.rule, PlainSum)
+    assert objective.balance.every == WATCHED, "looks, and changes nothing"
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -135,6 +133,16 @@ def test_the_log_tells_weights_scales_and_gradients() -> None:
     assert "gradients" not in plain
 
 
+@pytest.mark.parametrize("recipe", ["accord", "five_losses"])
+def test_the_losses_of_a_recipe_are_watched_wherever_their_gradients_meet(recipe: str) -> None:
+    config = resolve(recipe=recipe, file={"data": {"source": "objects"}})
+    balance = build_balance(config)
+    assert isinstance(balance.rule, PlainSum)
+    assert balance.every == WATCHED
+    grad_norm = resolve(recipe=recipe, file={"data": {"source": "objects"}}, settings=["ensemble.weighting=grad_norm"])
+    assert build_balance(grad_norm) is None, "it brings its own, of every step"
+
+
 def test_a_splitter_serves_training_alone_and_is_not_saved() -> None:
     config = _config("ensemble.balance=pcgrad")
     objective, embedder = _objective("ensemble.balance=pcgrad"), build_embedder(config)
@@ -176,7 +184,8 @@ def test_a_run_learns_under_every_weighting(weighting: str, tiny_folder: Path, t
     first, last = steps[0]["weights"], steps[-1]["weights"]
     assert all(value is not None and value > 0 for value in last.values())
     assert first != last, "the weights move"
-    assert ("gradients" in steps[-1]) == (weighting == "grad_norm")
+    told = [number for number, step in enumerate(steps) if "gradients" in step]
+    assert told == list(range(0, len(steps), 1 if weighting == "grad_norm" else WATCHED))
     assert ("scales" in steps[-1]) == (weighting == "published")
 
 

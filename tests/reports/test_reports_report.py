@@ -198,13 +198,21 @@ def test_a_long_log_is_averaged_down(rows):
 
 
 def test_scales_and_gradients_are_gathered_where_they_were_logged(rows):
-    log = rows(2)
-    log[1] |= {"scales": {"a": 2.0}, "gradients": {"norms": {"a": 3.0}, "cosines": {"a, b": -0.5}}}
+    log = rows(MOST_POINTS * 2)
+    for number, row in enumerate(row for row in log if "loss" in row):
+        row["scales"] = {"a": 2.0}
+        if number % 10 == 0:
+            row["gradients"] = {"norms": {"a": 3.0 + number}, "cosines": {"a, b": -0.5}}
+    next(row for row in log if row.get("step") == 10)["gradients"]["norms"]["a"] = float("inf")
     columns = history(log)
-    assert columns["scales"] == {"a": [None, 2.0]}
-    assert columns["norms"] == {"a": [None, 3.0]}
-    assert columns["cosines"] == {"a, b": [None, -0.5]}
-    assert history(rows(1))["scales"] == {}
+    assert columns["scales"] == {"a": [2.0] * MOST_POINTS}, "two steps in each point"
+    measured = columns["gradients"]
+    assert measured["step"][:3] == [0, 10, 20], "every measurement, at the step it was taken"
+    assert measured["norms"]["a"][:3] == [3.0, None, 23.0]
+    assert measured["cosines"] == {"a, b": [-0.5] * (MOST_POINTS // 5)}
+    assert len(measured["epoch"]) == len(measured["step"])
+    bare = history(rows(1))
+    assert (bare["scales"], bare["gradients"]) == ({}, {"step": [], "epoch": [], "norms": {}, "cosines": {}})
 
 
 def test_what_was_logged_of_proxies_is_gathered_by_loss(rows):

@@ -46,6 +46,10 @@ class GradientBalance(nn.Module):
     After a backward pass `norms` holds how long each g_i was and `cosines` the cosine of each pair, `first/second`;
     with float16 the lengths are those of the scaled loss. Random order depends on `seed` and the step alone.
 
+    With `every` = n only the first of n steps goes that way; in the others all heads see one feature, whose gradient is
+    the plain sum, and `norms` and `cosines` are empty. `GradientBalance(PlainSum(), every=10)` watches the members'
+    gradients at no cost to speak of, and changes nothing but the order in which they are summed.
+
     The rules are defined on the gradients of all shared weights; at the shared feature they cost next to nothing
     (Senushkin et al., CVPR 2023, and others call this the upper bound, or representation gradients).
 
@@ -64,11 +68,13 @@ class GradientBalance(nn.Module):
 
     step: torch.Tensor
 
-    def __init__(self, rule: Rule, *, seed: int = 0) -> None:
+    def __init__(self, rule: Rule, *, seed: int = 0, every: int = 1) -> None:
         super().__init__()
         check_count("GradientBalance", "seed", seed, low=0, high=SEEDS)
-        self.rule, self.seed = rule, seed
+        check_count("GradientBalance", "every", every)
+        self.rule, self.seed, self.every = rule, seed, every
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+        self._begun = 0  # the same number, for whoever asks in each step: reading it off a GPU would wait for the GPU
         self.names: tuple[str, ...] = ()
         self.norms: dict[str, Tensor] = {}
         self.cosines: dict[str, Tensor] = {}
@@ -76,16 +82,27 @@ class GradientBalance(nn.Module):
         self._handed_out = False
 
     def bind(self, names: Sequence[str], weighting: object) -> None:
-        """Learn the members' names, in their order, once, and the weighting, which may want to know the lengths."""
+        """Learn the members' names, in their order, once, and the weighting, which may want to know the lengths.
+
+        Raises UsageError where the weighting learns from the lengths, and they are not measured in every step.
+        """
         if self.names:
             raise UsageError("GradientBalance: already serves an ensemble; make one for each.")
         self.names = tuple(names)
         self._guides = [weighting] if isinstance(weighting, Guided) else []
+        if self._guides and self.every > 1:
+            raise UsageError(
+                f"GradientBalance: every={self.every}, but {type(weighting).__name__} learns from the gradients of "
+                "every step. Leave `every` out."
+            )
 
     def split(
         self, features: Float[Tensor, "item feature"], names: Sequence[str]
     ) -> Mapping[str, Float[Tensor, "item feature"]]:
-        """A copy of the feature for each head. Raises BatchError where the heads are not the ensemble's members."""
+        """A copy of the feature for each head; the feature itself in steps that are let through.
+
+        Raises BatchError where the heads are not the ensemble's members.
+        """
         if set(names) != set(self.names):
             raise BatchError(
                 "GradientBalance: there must be one head per member.\n"
@@ -93,6 +110,8 @@ class GradientBalance(nn.Module):
                 f"  heads:   {', '.join(sorted(names)) or 'none'}"
             )
         self._handed_out = True
+        if self._begun % self.every:
+            return dict.fromkeys(self.names, features)
         learned = self._guides[0].loss_weights if self._guides else None
         copies = _Split.apply(self, features, learned)  # type: ignore[no-untyped-call]
         return dict(zip(self.names, copies, strict=True))
@@ -105,7 +124,9 @@ class GradientBalance(nn.Module):
                 "  With an Embedder: embedder.splitter = balance.split; and train with `embedder.outputs`."
             )
         self._handed_out = False
+        self.norms, self.cosines = {}, {}
         self.step.add_(1)
+        self._begun += 1
 
     def join(self, gradients: Gradients) -> tuple[Combined, Members | None]:
         """The one gradient for the trunk, and that of learned weights which follow the lengths; notes both figures."""
@@ -113,7 +134,11 @@ class GradientBalance(nn.Module):
         norms = products.diagonal().sqrt()
         self._note(products, norms)
         pull = self._guides[0].pull(norms) if self._guides else None
-        return self.rule(gradients, drawn(self.seed, int(self.step)), products), pull
+        return self.rule(gradients, drawn(self.seed, self._begun), products), pull
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        self._begun = int(self.step)
 
     def _note(self, products: Tensor, norms: Tensor) -> None:
         lengths = norms.clamp_min(torch.finfo(norms.dtype).tiny)

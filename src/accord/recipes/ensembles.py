@@ -15,6 +15,7 @@ from accord.ensembles import (
     GradNorm,
     NashMTL,
     PCGrad,
+    PlainSum,
     PublishedWeights,
     RandomWeights,
     Rule,
@@ -28,6 +29,7 @@ from accord.recipes.config import EnsembleConfig, RunConfig
 
 # how fast learned weights move where `training.rates.weights` is null; the first and the last are the papers'
 WEIGHT_RATES = {"published": 1e-4, "uncertainty": 1e-2, "grad_norm": 2.5e-2}
+WATCHED = 10  # of so many steps one tells how the losses' gradients lie to each other
 RULES: dict[str, Callable[[], Rule]] = {
     "pcgrad": PCGrad,
     "cagrad": CAGrad,
@@ -53,9 +55,17 @@ def build_weighting(config: RunConfig, names: Sequence[str], *, steps_per_epoch:
 
 
 def build_balance(config: RunConfig) -> GradientBalance | None:
-    """The configured balance of gradients, None for the plain sum."""
+    """The configured balance of gradients; for the plain sum one that only watches them, in every tenth step.
+
+    None where there is no one place at which all gradients meet, and where the weighting brings its own.
+    """
     rule = RULES.get(config.ensemble.balance)
-    return None if rule is None else GradientBalance(rule(), seed=config.training.seed)
+    if rule is not None:
+        return GradientBalance(rule(), seed=config.training.seed)
+    past_the_head = config.model.heads == "shared" and any(loss.sees == "trunk" for loss in config.losses)
+    if past_the_head or config.ensemble.weighting == "grad_norm":
+        return None
+    return GradientBalance(PlainSum(), every=WATCHED)
 
 
 def check_weighting(config: RunConfig, names: Sequence[str]) -> None:

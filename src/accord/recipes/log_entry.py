@@ -12,8 +12,8 @@ from accord.types import Json, Step
 def step_entry(step: Step, objective: nn.Module) -> Json:
     """One line of the log; steps are counted from 1, and what is not finite is null.
 
-    Of an ensemble it has each loss's weight, `scales` where the losses are brought to one, and, where gradients are
-    balanced, how long each loss's `gradients` were at the pooled feature and the cosine of each two.
+    Of an ensemble it has each loss's weight, `scales` where the losses are brought to one, and, in steps that measured
+    them, how long each loss's `gradients` were at the pooled feature and the cosine of each two.
     """
     bare = untaught(objective)
     ensemble = bare if isinstance(bare, Ensemble) else None
@@ -29,8 +29,7 @@ def step_entry(step: Step, objective: nn.Module) -> Json:
     }
     if ensemble and (scales := ensemble.scales()):
         entry["scales"] = _numbers(scales)
-    if ensemble and ensemble.balance is not None:
-        balance = ensemble.balance
+    if ensemble and (balance := ensemble.balance) and balance.norms:
         entry["gradients"] = {"norms": _numbers(balance.norms), "cosines": _numbers(balance.cosines)}
     return entry
 

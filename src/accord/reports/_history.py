@@ -1,6 +1,6 @@
 """Gathers the rows of a training log into columns that a chart can draw."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from accord.reports._plain import number
@@ -12,9 +12,8 @@ _GROUPS = {  # what is drawn of each step, and where in its row it stands
     "weights": ("weights",),
     "rates": ("rates",),
     "scales": ("scales",),
-    "norms": ("gradients", "norms"),
-    "cosines": ("gradients", "cosines"),
 }
+_MEASURED = {"norms": ("gradients", "norms"), "cosines": ("gradients", "cosines")}  # not of every step, as a rule
 
 
 def history(rows: Sequence[Json]) -> Json:
@@ -24,24 +23,44 @@ def history(rows: Sequence[Json]) -> Json:
     """
     steps = [row for row in rows if "step" in row and "loss" in row]
     width = -(-len(steps) // MOST_POINTS) or 1
-    buckets = [steps[i : i + width] for i in range(0, len(steps), width)]
+    buckets = _buckets(steps, width)
     columns: Json = {
-        "step": [bucket[-1]["step"] for bucket in buckets],
-        "epoch": [bucket[-1].get("epoch") for bucket in buckets],
+        **_when(buckets),
         "loss": [_mean(row.get("loss") for row in bucket) for bucket in buckets],
         "averaged": width,
+        **_columns(buckets, _GROUPS),
     }
-    for group, path in _GROUPS.items():
-        names = dict.fromkeys(name for row in steps for name in _at(row, path))
-        columns[group] = {
-            name: [_mean(_at(row, path).get(name) for row in bucket) for bucket in buckets] for name in names
-        }
+    measured = [row for row in steps if row.get("gradients")]
+    buckets = _buckets(measured, -(-len(measured) // MOST_POINTS) or 1)
+    columns["gradients"] = {**_when(buckets), **_columns(buckets, _MEASURED)}
     columns["validation"] = [
         {name: number(value) if name != "step" else value for name, value in row["validation"].items()}
         for row in rows
         if row.get("validation")
     ]
     columns["proxies"] = _proxies(rows)
+    return columns
+
+
+def _buckets(rows: Sequence[Json], width: int) -> list[Sequence[Json]]:
+    return [rows[i : i + width] for i in range(0, len(rows), width)]
+
+
+def _when(buckets: Sequence[Sequence[Json]]) -> Json:
+    return {
+        "step": [bucket[-1]["step"] for bucket in buckets],
+        "epoch": [bucket[-1].get("epoch") for bucket in buckets],
+    }
+
+
+def _columns(buckets: Sequence[Sequence[Json]], groups: Mapping[str, tuple[str, ...]]) -> Json:
+    """Each group's figures by name, one for each bucket."""
+    columns: Json = {}
+    for group, path in groups.items():
+        names = dict.fromkeys(name for bucket in buckets for row in bucket for name in _at(row, path))
+        columns[group] = {
+            name: [_mean(_at(row, path).get(name) for row in bucket) for bucket in buckets] for name in names
+        }
     return columns
 
 
