@@ -31,6 +31,7 @@ from accord.recipes.device import device_at_hand
 from accord.recipes.features import Looked, embed_kept, save_looked
 from accord.recipes.idle_members import excluded_notes
 from accord.recipes.intervals import class_intervals, few_classes, t_intervals
+from accord.recipes.judgements import judge_once
 from accord.recipes.ledger import Opening, open_test_set
 from accord.recipes.per_query import config_fingerprint, facts_of, save_per_query, test_set
 from accord.recipes.relations import relation_notes
@@ -89,10 +90,10 @@ def report_on(
     trained = shown(measured, config)
     before, told = build_baseline(config).to(device), bar(watch, "frozen baseline")
     frozen = embed_kept(before, manifest.only("test"), looked and looked.frozen, device=device, progress=told)
+    frozen_seeds = affordable_seeds(frozen, config.evaluation.nmi_seeds)
+    frozen_measured = judge_once(frozen, manifest, config, looked and looked.judged, nmi_seeds=frozen_seeds)
     if looked is not None and keep_features:
         save_looked(run, looked)
-    frozen_seeds = affordable_seeds(frozen, config.evaluation.nmi_seeds)
-    frozen_measured = judge_test(frozen, manifest, config, nmi_seeds=frozen_seeds)
     baseline = shown(frozen_measured, config)
     pixels = judge_pixels(manifest, config, watch)
     clock.lap("evaluation")

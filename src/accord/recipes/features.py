@@ -10,6 +10,7 @@ from accord.data import ClassMap, ImageTable
 from accord.geometry import places
 from accord.models import Embedder, evaluating
 from accord.recipes.artifacts import EMBED_BATCH, MODEL, embed_items
+from accord.recipes.judgements import Judgements, as_tensors, from_tensors
 from accord.runs import RunFolder
 from accord.types import Labelled, Manifest
 
@@ -48,15 +49,17 @@ class Features:
 
 
 class Looked(NamedTuple):
-    """What was seen of a run's images: by its own trunk, and by the frozen one that it is held against."""
+    """What was seen of a run's images: by its own trunk, and by the frozen one that it is held against, whose score is
+    `judged`."""
 
     own: Features
     frozen: Features
+    judged: Judgements
 
     @classmethod
     def nothing(cls) -> "Looked":
         """Before any image was looked at."""
-        return cls(Features(), Features())
+        return cls(Features(), Features(), {})
 
 
 def embed_kept(
@@ -87,7 +90,9 @@ def save_looked(run: RunFolder, looked: Looked) -> None:
     """Write them beside the model whose they are."""
     tensors = {"ids": looked.own.ids, "own": looked.own.rows}
     tensors |= {"frozen_ids": looked.frozen.ids, "frozen": looked.frozen.rows}
-    run.save_tensors(FEATURES, tensors, {"model": run.sha256(MODEL)})
+    judged, told = as_tensors(looked.judged)
+    tensors |= {f"judged/{name}": values for name, values in judged.items()}
+    run.save_tensors(FEATURES, tensors, {"model": run.sha256(MODEL), "judged": told})
 
 
 def load_looked(run: RunFolder) -> Looked:
@@ -97,7 +102,9 @@ def load_looked(run: RunFolder) -> Looked:
     tensors, metadata = run.load_tensors(FEATURES)
     if metadata.get("model") != run.sha256(MODEL):
         return Looked.nothing()
-    return Looked(Features(tensors["ids"], tensors["own"]), Features(tensors["frozen_ids"], tensors["frozen"]))
+    own, frozen = Features(tensors["ids"], tensors["own"]), Features(tensors["frozen_ids"], tensors["frozen"])
+    judged = {name.removeprefix("judged/"): values for name, values in tensors.items() if name.startswith("judged/")}
+    return Looked(own, frozen, from_tensors(judged, metadata.get("judged", {})))
 
 
 def _pass(
