@@ -122,6 +122,22 @@ def test_charts_read_out_their_values(browser, report_file):
         assert not seen.page.locator("#recall .tip").is_visible()
 
 
+def test_gradients_are_drawn_where_they_were_measured(browser, tmp_path, make_inputs, rows):
+    """Three points of thirty steps make one line, and a range of less than two powers of ten has marks enough."""
+    log = rows(30)
+    for row in log:
+        if row.get("step", 1) % 10 == 0:
+            norms, cosines = {"a": 0.02 + row["step"] / 1000, "b": 0.01}, {"a/b": 0.5}
+            row["gradients"] = {"norms": norms, "cosines": cosines}
+    file = write_report(tmp_path, make_report(make_inputs(history=log)))[1]
+    with Watched(browser, file) as watched:
+        panel = watched.page.locator(".panel", has_text="Gradients of the losses")
+        lines = panel.locator("svg path").evaluate_all("paths => paths.map((path) => path.getAttribute('d'))")
+        assert any(line.count("L") == 2 and line.count("M") == 1 for line in lines), "one line through three points"
+        assert {"0.01", "0.02"} <= set(panel.locator("text.axis").all_text_contents())
+        assert watched.page.locator(".panel", has_text="Agreement between losses").count() == 1
+
+
 def test_the_map_pins_a_class_by_mouse_keyboard_and_search(browser, report_file):
     with Watched(browser, report_file) as seen:
         page, heading = seen.page, seen.page.locator("#map-side h3")

@@ -16,10 +16,15 @@ function ticks(low, high, step) {
 
 const wholeTicks = (low, high, count) => ticks(low, high, Math.max(1, stepOf(low, high, count))).filter(Number.isInteger);
 
+// powers of ten; with twice and five times each where fewer than three of them lie in the range
 function decades(low, high) {
-  const found = [];
-  for (let power = Math.ceil(Math.log10(low) - 1e-9); power <= Math.log10(high) + 1e-9; power++) found.push(10 ** power);
-  return found;
+  const within = (multiples) => {
+    const found = [];
+    for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) found.push(...multiples.map((multiple) => Number(`${multiple}e${power}`)));
+    return found.filter((value) => value >= low * (1 - 1e-9) && value <= high * (1 + 1e-9));
+  };
+  const found = within([1]);
+  return found.length > 2 ? found : within([1, 2, 5]);
 }
 
 const short = (value) => {
