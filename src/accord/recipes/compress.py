@@ -3,27 +3,15 @@
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 
 from accord.checks import check_count
 from accord.data import ClassMap
 from accord.ensembles import fit_shares
 from accord.errors import AccordError, DataError, UsageError
-from accord.evaluation import evaluate
-from accord.geometry import normalise
 from accord.models import Embedder
-from accord.recipes.artifacts import (
-    CONFIG,
-    fingerprint,
-    load_config,
-    load_data,
-    load_embedder,
-    save_data,
-    save_embedder,
-)
+from accord.recipes.artifacts import load_config, load_data, load_embedder
 from accord.recipes.build import ask_before_imports
 from accord.recipes.compress_heads import pick_heads
 from accord.recipes.compress_methods import (
@@ -37,37 +25,18 @@ from accord.recipes.compress_methods import (
     plans,
     usual_scale,
 )
-from accord.recipes.compress_space import Cost, Stored, cost_of, heads_of, outputs_of
+from accord.recipes.compress_space import Stored, cost_of, heads_of, outputs_of
+from accord.recipes.compress_write import Source, document_of, judged, write_compressed
 from accord.recipes.config import RunConfig
 from accord.recipes.device import device_at_hand
-from accord.recipes.evaluate import REPORT, report_on
-from accord.recipes.features import Looked, load_looked
+from accord.recipes.features import load_looked
 from accord.recipes.metric import without_metric
-from accord.recipes.per_query import TUNING
-from accord.recipes.resolve import changed, dump
 from accord.recipes.session import can_be_judged
-from accord.recipes.untested import VALIDATION, end_untested
 from accord.recipes.watch import Silence, Watch, bar
 from accord.runs import RunFolder
-from accord.types import Json, Labelled, Manifest
+from accord.types import Json, Manifest
 
-COMPRESSION = "compression.json"
-SCHEMA_VERSION = 1
-HEAD = "compressed"
 MOST_FOR_SHARES = 1000
-
-
-class _Source(NamedTuple):
-    """The run that is compressed."""
-
-    run: RunFolder
-    config: RunConfig
-    embedder: Embedder
-    used: Embedder  # what the small one is held against
-    manifest: Manifest
-    train: Stored
-    validation: Stored | None
-    looked: Looked
 
 
 def compress_run(
@@ -114,9 +83,9 @@ def compress_run(
     if method == HEADS:  # of which fitted weights may have left some out
         dim = sum(embedder.dims[name] for name in given.heads)
     chosen, tried = _choose(source, given, dim, method, scale, watch)
-    document = _document(source, given, chosen, tried, dim, fitted=fit_weights, named=heads is not None)
+    document = document_of(source, given, chosen, tried, dim, fitted=fit_weights, named=heads is not None)
     document["seconds"] = time.perf_counter() - begin
-    return _write(source, chosen, document, out, overwrite=overwrite, watch=watch)
+    return write_compressed(source, chosen, document, out, overwrite=overwrite, watch=watch)
 
 
 def _beside(path: Path, dim: int) -> Path:
@@ -158,7 +127,7 @@ def _dim(dim: int | None, method: str, embedder: Embedder, config: RunConfig, im
 
 def _look(
     run: RunFolder, config: RunConfig, embedder: Embedder, used: Embedder, manifest: Manifest, watch: Watch
-) -> _Source:
+) -> Source:
     """One pass over the images that may be looked at: those of the test stay closed."""
     device = device_at_hand(config.training.device, watch)
     embedder, looked = embedder.to(device), load_looked(run)
@@ -173,10 +142,10 @@ def _look(
     used.heads.cpu()
     train = parts["train"]
     assert train is not None, "a run without training images was refused"
-    return _Source(run, config, embedder, used, manifest, train, parts["validation"], looked)
+    return Source(run, config, embedder, used, manifest, train, parts["validation"], looked)
 
 
-def _shares(source: _Source, fit: bool, watch: Watch) -> dict[str, float]:
+def _shares(source: Source, fit: bool, watch: Watch) -> dict[str, float]:
     """The run's own weights of its heads, or those fitted on held-out classes."""
     total = sum(source.embedder.weights.values())
     own = {name: weight / total for name, weight in source.embedder.weights.items()}
@@ -200,7 +169,7 @@ def _shares(source: _Source, fit: bool, watch: Watch) -> dict[str, float]:
 
 
 def _choose(
-    source: _Source, given: Material, dim: int, method: str, scale: str | None, watch: Watch
+    source: Source, given: Material, dim: int, method: str, scale: str | None, watch: Watch
 ) -> tuple[Candidate, list[Json]]:
     """The candidate that does best on the validation classes, and what each of them does there."""
     if method != AUTO:
@@ -227,87 +196,4 @@ def _choose(
 
 def _told(made: Candidate, part: Stored | None) -> Json:
     facts: Json = {"method": made.method, "scale": made.scale, "retained": made.retained}
-    return {**facts, **cost_of(made.head)._asdict(), **(_judged(made.head, part) or {})}
-
-
-@torch.no_grad()
-def _judged(head: nn.Module, part: Stored | None) -> dict[str, float] | None:
-    if part is None:
-        return None
-    return _metrics(normalise(head(part.features)), part)
-
-
-def _metrics(embeddings: torch.Tensor, part: Stored) -> dict[str, float]:
-    found = evaluate(Labelled(embeddings, part.labels, torch.arange(len(part.labels))), clusters=False).metrics
-    return {name: found[name] for name in ("recall@1", "map@r")}
-
-
-@torch.no_grad()
-def _document(
-    source: _Source, given: Material, chosen: Candidate, tried: list[Json], dim: int, *, fitted: bool, named: bool
-) -> Json:
-    """What `compression.json` says."""
-    embedder, part = source.used, source.validation
-    heads = dict(embedder.heads.items())
-    before = None if part is None else _metrics(embedder.join(outputs_of(heads, part.features)), part)
-    costs = [cost_of(head) for head in embedder.heads.values()]
-    was = Cost(*(sum(column) for column in zip(*costs, strict=True)))
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "source": str(source.run.path.resolve()),
-        "source_model": fingerprint(embedder),
-        "method": chosen.method,
-        "scale": chosen.scale,
-        "dim": dim,
-        "retained": chosen.retained,
-        "weights": dict(given.shares),
-        "heads": dict(given.shares) if named else None,
-        "fit_weights": fitted,
-        "seed": given.seed,
-        "before": {"numbers": embedder.dim, **was._asdict()},
-        "after": {"numbers": dim, **cost_of(chosen.head)._asdict()},
-        "validation": None if part is None else {"before": before, "after": _judged(chosen.head, part)},
-        "tried": tried,
-    }
-
-
-def _write(source: _Source, chosen: Candidate, document: Json, out: Path, *, overwrite: bool, watch: Watch) -> Json:
-    """The new run: model, configuration, how it was made, and what it scores on the unseen classes."""
-    old, embedder = source.run, source.embedder
-    how = {key: document[key] for key in ("method", "scale", "dim", "fit_weights", "seed", "heads")}
-    config = changed(source.config, compression=how)
-    small = Embedder(embedder.backbone, embedder.pool, {HEAD: chosen.head}, preprocessing=embedder.preprocessing)
-    small = small.to(next(embedder.backbone.parameters()).device).eval()
-    training = _training_seconds(old)
-    with RunFolder.create(out, overwrite=overwrite) as run:
-        run.write_text(CONFIG, dump(config))
-        save_data(run, source.manifest)
-        for entry in old.read_log():
-            run.append_log(entry)
-        if old.exists(TUNING):
-            run.write_json(TUNING, old.read_json(TUNING))
-        save_embedder(run, small)
-        run.write_json(COMPRESSION, document)
-        run.write_json(VALIDATION, {"validation": document["validation"] and document["validation"]["after"]})
-        result = {"run": str(out), **document, "metrics": None, "original": None}
-        if not config.evaluation.test:
-            watch.say("the unseen classes of this run stay closed (evaluation.test=false), and so do the new one's")
-            end_untested(run, training_seconds=training or 0.0)
-            return result
-        report = report_on(
-            run, small, config, source.manifest, watch=watch, training_seconds=training, looked=source.looked
-        )
-    return {**result, "metrics": report["metrics"], "original": _report(old).get("metrics")}
-
-
-def _report(run: RunFolder) -> Mapping[str, Any]:
-    """A run's report; empty where it has none."""
-    found: Json = run.read_json(REPORT) if run.exists(REPORT) else {}
-    return found
-
-
-def _training_seconds(run: RunFolder) -> float | None:
-    """How long the training of what is compressed took, where its files tell."""
-    told = run.read_json(VALIDATION) if run.exists(VALIDATION) and not run.exists(REPORT) else _report(run)
-    found = (told.get("seconds") or {}).get("training")
-    return None if found is None else float(found)
+    return {**facts, **cost_of(made.head)._asdict(), **(judged(made.head, part) or {})}
