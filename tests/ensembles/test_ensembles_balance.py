@@ -252,6 +252,14 @@ def test_refuses_features_that_were_not_handed_out() -> None:
     objective.eval()(model.outputs(inputs(), None), LABELS)
 
 
+def test_a_plain_sum_lets_features_pass_that_were_not_handed_out_unless_somebody_learns_from_it() -> None:
+    model, objective = Model(), watched(1)
+    objective(model.outputs(inputs(), None), LABELS).backward()
+    assert objective.balance.norms == {}
+    with pytest.raises(UsageError, match="did not get their features from `split`"):
+        made(None, GradNorm())(model.outputs(inputs(), None), LABELS)
+
+
 def test_refuses_heads_that_are_not_the_members() -> None:
     balance = GradientBalance(PCGrad())
     with pytest.raises(BatchError, match="none; give the balance to an Ensemble first"):

@@ -117,8 +117,11 @@ class GradientBalance(nn.Module):
         return dict(zip(self.names, copies, strict=True))
 
     def begin(self) -> None:
-        """Called by the ensemble in each training step: count it, and refuse features that were not handed out."""
-        if not self._handed_out:
+        """Called by the ensemble in each training step: count it, and refuse features that were not handed out.
+
+        A plain sum that nobody learns from is what those get as well, so they are let pass, unmeasured.
+        """
+        if not self._handed_out and (self._guides or not isinstance(self.rule, PlainSum)):
             raise UsageError(
                 "GradientBalance: the heads did not get their features from `split`, so nothing would be balanced.\n"
                 "  With an Embedder: embedder.splitter = balance.split; and train with `embedder.outputs`."
