@@ -12,10 +12,11 @@ import torch
 
 from accord.errors import DataError, UsageError
 from accord.losses import Kind, ProxyNCA, Related
-from accord.recipes import evaluate_run, open_search, read_report, resolve, resume_run, train_run
+from accord.recipes import compress_run, evaluate_run, open_search, read_report, resolve, resume_run, train_run
 from accord.recipes.artifacts import load_data
 from accord.recipes.build import build_objective, check_parts
 from accord.recipes.catalog import LOSSES
+from accord.recipes.compress_methods import METHODS
 from accord.recipes.config import RunConfig
 from accord.recipes.interrupt import StoppedError
 from accord.recipes.relations import accuracy_on, freed, learnable, relation_notes
@@ -207,6 +208,17 @@ def test_a_run_is_evaluated_anew_and_searched(related_run: Path, tiny_folder: Pa
 
 @pytest.mark.slow
 @pytest.mark.pretrained
+@pytest.mark.pretrained
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "heads"])
+def test_a_run_of_relations_is_compressed_by_what_stands_for_its_classes(
+    method: str, related_run: Path, tmp_path: Path
+) -> None:
+    found = compress_run(related_run, method=method, dim=4, out=tmp_path / "small")
+    assert found["metrics"]["triplet_accuracy"] > 0.5
+    assert found["validation"]["after"]["recall@1"] > 0
+
+
 def test_pairs_train_without_a_triplet_accuracy(tiny_folder: Path, pairs: Path, tmp_path: Path) -> None:
     report = train_run(_config(tiny_folder, pairs, "losses=[{type: n_pair}]"), tmp_path / "run")
     assert "triplet_accuracy" not in report["metrics"]
