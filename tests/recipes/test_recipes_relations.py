@@ -208,8 +208,6 @@ def test_a_run_is_evaluated_anew_and_searched(related_run: Path, tiny_folder: Pa
 
 @pytest.mark.slow
 @pytest.mark.pretrained
-@pytest.mark.pretrained
-@pytest.mark.slow
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "heads"])
 def test_a_run_of_relations_is_compressed_by_what_stands_for_its_classes(
     method: str, related_run: Path, tmp_path: Path
@@ -219,6 +217,8 @@ def test_a_run_of_relations_is_compressed_by_what_stands_for_its_classes(
     assert found["validation"]["after"]["recall@1"] > 0
 
 
+@pytest.mark.slow
+@pytest.mark.pretrained
 def test_pairs_train_without_a_triplet_accuracy(tiny_folder: Path, pairs: Path, tmp_path: Path) -> None:
     report = train_run(_config(tiny_folder, pairs, "losses=[{type: n_pair}]"), tmp_path / "run")
     assert "triplet_accuracy" not in report["metrics"]

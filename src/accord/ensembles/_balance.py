@@ -48,7 +48,7 @@ class GradientBalance(nn.Module):
 
     With `every` = n only the first of n steps goes that way; in the others all heads see one feature, whose gradient is
     the plain sum, and `norms` and `cosines` are empty. `GradientBalance(PlainSum(), every=10)` watches the members'
-    gradients at no cost to speak of, and changes nothing but the order in which they are summed.
+    gradients and changes nothing but the order in which they are summed.
 
     The rules are defined on the gradients of all shared weights; at the shared feature they cost next to nothing
     (Senushkin et al., CVPR 2023, and others call this the upper bound, or representation gradients).

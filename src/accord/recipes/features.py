@@ -91,8 +91,7 @@ def save_looked(run: RunFolder, looked: Looked) -> None:
     tensors = {"ids": looked.own.ids, "own": looked.own.rows}
     tensors |= {"frozen_ids": looked.frozen.ids, "frozen": looked.frozen.rows}
     judged, told = as_tensors(looked.judged)
-    tensors |= {f"judged/{name}": values for name, values in judged.items()}
-    run.save_tensors(FEATURES, tensors, {"model": run.sha256(MODEL), "judged": told})
+    run.save_tensors(FEATURES, tensors | judged, {"model": run.sha256(MODEL), "judged": told})
 
 
 def load_looked(run: RunFolder) -> Looked:
@@ -103,8 +102,7 @@ def load_looked(run: RunFolder) -> Looked:
     if metadata.get("model") != run.sha256(MODEL):
         return Looked.nothing()
     own, frozen = Features(tensors["ids"], tensors["own"]), Features(tensors["frozen_ids"], tensors["frozen"])
-    judged = {name.removeprefix("judged/"): values for name, values in tensors.items() if name.startswith("judged/")}
-    return Looked(own, frozen, from_tensors(judged, metadata.get("judged", {})))
+    return Looked(own, frozen, from_tensors(tensors, metadata.get("judged", {})))
 
 
 def _pass(

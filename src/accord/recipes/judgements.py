@@ -11,6 +11,7 @@ from accord.types import Evaluation, Json, Labelled, Manifest
 
 Judgements = dict[str, Evaluation]  # by what was asked
 
+_WHERE = "judged"
 _WHOLE = ("overall", "counts", "chance", "optimistic")
 _PER_QUERY = ("per_query", "aside")
 
@@ -32,22 +33,24 @@ def as_tensors(judgements: Judgements) -> tuple[dict[str, Tensor], Json]:
     tensors: dict[str, Tensor] = {}
     told: Json = {}
     for place, (asked, found) in enumerate(judgements.items()):
-        tensors |= {f"{place}/query_ids": found.query_ids, f"{place}/query_labels": found.query_labels}
+        at = f"{_WHERE}/{place}"
+        tensors |= {f"{at}/query_ids": found.query_ids, f"{at}/query_labels": found.query_labels}
         for part in _PER_QUERY:
-            tensors |= {f"{place}/{part}/{name}": values for name, values in getattr(found, part).items()}
+            tensors |= {f"{at}/{part}/{name}": values for name, values in getattr(found, part).items()}
         told[asked] = {**{part: dict(getattr(found, part)) for part in _WHOLE}, "notes": list(found.notes)}
     return tensors, told
 
 
 def from_tensors(tensors: Mapping[str, Tensor], told: Json) -> Judgements:
-    """The judgements that `as_tensors` took apart."""
+    """The judgements that `as_tensors` took apart; other tensors may be beside them."""
     found: Judgements = {}
     for place, (asked, whole) in enumerate(told.items()):
+        at = f"{_WHERE}/{place}"
         found[asked] = Evaluation(
-            per_query=_under(tensors, f"{place}/per_query/"),
-            aside=_under(tensors, f"{place}/aside/"),
-            query_ids=tensors[f"{place}/query_ids"],
-            query_labels=tensors[f"{place}/query_labels"],
+            per_query=_under(tensors, f"{at}/per_query/"),
+            aside=_under(tensors, f"{at}/aside/"),
+            query_ids=tensors[f"{at}/query_ids"],
+            query_labels=tensors[f"{at}/query_labels"],
             notes=tuple(whole["notes"]),
             **{part: whole[part] for part in _WHOLE},
         )

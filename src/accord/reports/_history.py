@@ -22,16 +22,14 @@ def history(rows: Sequence[Json]) -> Json:
     Values that were not finite become null, so that a chart shows a gap instead of hiding the trouble.
     """
     steps = [row for row in rows if "step" in row and "loss" in row]
-    width = -(-len(steps) // MOST_POINTS) or 1
-    buckets = _buckets(steps, width)
+    buckets = _buckets(steps)
     columns: Json = {
         **_when(buckets),
         "loss": [_mean(row.get("loss") for row in bucket) for bucket in buckets],
-        "averaged": width,
+        "averaged": len(buckets[0]) if buckets else 1,
         **_columns(buckets, _GROUPS),
     }
-    measured = [row for row in steps if row.get("gradients")]
-    buckets = _buckets(measured, -(-len(measured) // MOST_POINTS) or 1)
+    buckets = _buckets([row for row in steps if row.get("gradients")])
     columns["gradients"] = {**_when(buckets), **_columns(buckets, _MEASURED)}
     columns["validation"] = [
         {name: number(value) if name != "step" else value for name, value in row["validation"].items()}
@@ -42,7 +40,9 @@ def history(rows: Sequence[Json]) -> Json:
     return columns
 
 
-def _buckets(rows: Sequence[Json], width: int) -> list[Sequence[Json]]:
+def _buckets(rows: Sequence[Json]) -> list[Sequence[Json]]:
+    """At most as many groups of neighbouring rows as a chart has points."""
+    width = -(-len(rows) // MOST_POINTS) or 1
     return [rows[i : i + width] for i in range(0, len(rows), width)]
 
 
