@@ -199,6 +199,17 @@ def test_refuses_a_member_that_claims_to_be_a_giant(tmp_path: Path) -> None:
         Archive(path)
 
 
+@pytest.mark.parametrize(("place", "value"), [(6, 99), (8, 0x20)], ids=["of a later version", "a patch of another"])
+def test_a_zip_that_is_sound_and_not_understood_is_not_called_damaged(tmp_path: Path, place: int, value: int) -> None:
+    """Python's zipfile says so by NotImplementedError: of the version at once, of the member when it is read."""
+    path = _zip(tmp_path / "odd.zip", {"a/1.png": b"1"})
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + place] = value
+    path.write_bytes(data)
+    with pytest.raises((DataError, ImageError), match=r"is packed in a way that can't be read here\. Pack it again"):
+        Archive(path).read("a/1.png")
+
+
 def test_refuses_encrypted_twice_named_overlong_and_rarely_packed_members(tmp_path: Path) -> None:
     path = _zip(tmp_path / "secret.zip", {"a/1.png": b"1"})
     data = bytearray(path.read_bytes())
