@@ -9,12 +9,18 @@ import pytest
 import torch
 from jaxtyping import install_import_hook
 
-os.environ["ACCORD_STATE"] = tempfile.mkdtemp(prefix="accord-state-")  # no test writes into its user's ledger
+STATE = tempfile.TemporaryDirectory(prefix="accord-state-")
+os.environ["ACCORD_STATE"] = STATE.name  # no test writes into its user's ledger
 torch.set_num_threads(1)
 install_import_hook("accord", "beartype.beartype")
 
 OBJECTS = Path(__file__).parent.parent / "src" / "accord" / "data" / "objects.zip"
 TINY = ("model.size=32", "model.dim=16", "training.epochs=2", "training.classes_per_batch=4", "evaluation.nmi_seeds=2")
+
+
+def pytest_unconfigure() -> None:
+    """Leave nothing behind in the temporary folder."""
+    STATE.cleanup()
 
 
 @pytest.fixture(scope="session")
