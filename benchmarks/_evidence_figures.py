@@ -12,7 +12,7 @@ from _evidence_records import SUMMED, Evidence, Key, key_of, named
 from accord.errors import UnknownNameError, UsageError
 from accord.evaluation import class_bootstrap, class_t_interval
 from accord.recipes.contest import figures, pack
-from accord.recipes.study_schedule import FINISHED
+from accord.recipes.study.schedule import FINISHED
 from accord.types import Json
 
 DRAWS, BAR_POINTS = 10_000, 0.5

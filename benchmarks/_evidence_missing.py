@@ -9,8 +9,8 @@ from _evidence_records import Evidence, Key, named, refuse_changes, wanted
 
 from accord.errors import UsageError
 from accord.recipes.resolve import read_config
-from accord.recipes.study_config import StudyConfig, make_study, read_study
-from accord.recipes.study_plan import Job, Plan
+from accord.recipes.study.config import StudyConfig, make_study, read_study
+from accord.recipes.study.plan import Job, Plan
 from accord.types import Json
 
 ANEW = ("arms", "grid", "compress", "ablate", "against", "data", "seeds")  # what a part says in its own way

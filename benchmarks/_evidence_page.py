@@ -28,8 +28,8 @@ from pydantic import Field, ValidationError
 from accord.errors import UnknownNameError, UsageError
 from accord.recipes.config import Section
 from accord.recipes.resolve import explain, read_config
-from accord.recipes.study_config import StudyConfig, read_study
-from accord.recipes.study_schedule import FAILED
+from accord.recipes.study.config import StudyConfig, read_study
+from accord.recipes.study.schedule import FAILED
 
 MOST_NAMED = 20
 ROOT = Path(__file__).resolve().parent.parent

@@ -18,10 +18,10 @@ from accord.data import default_folds
 from accord.errors import ArtifactError, UsageError
 from accord.recipes.per_query import load_per_query
 from accord.recipes.resolve import filled
-from accord.recipes.study_config import StudyConfig, make_study
-from accord.recipes.study_folder import PLANNED, STUDY, changes, is_study, read_folder
-from accord.recipes.study_plan import Plan
-from accord.recipes.study_schedule import FAILED, FINISHED, Outcome, Schedule
+from accord.recipes.study.config import StudyConfig, make_study
+from accord.recipes.study.folder import PLANNED, STUDY, changes, is_study, read_folder
+from accord.recipes.study.plan import Plan
+from accord.recipes.study.schedule import FAILED, FINISHED, Outcome, Schedule
 from accord.recipes.untested import read_validation
 from accord.runs import RunFolder
 from accord.types import Json

@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 from _evidence_contests import Answer
 from _evidence_figures import SHARES, Pool, Race, cost, curve, differences, race
 
-from accord.recipes.study_schedule import FAILED
+from accord.recipes.study.schedule import FAILED
 from accord.types import Json
 
 SHOWN = {"recall@1": "R@1", "map@r": "MAP@R", "nmi": "NMI", "f1": "F1"}

@@ -25,7 +25,7 @@ from accord.ensembles import Affine, fold_heads
 from accord.models import Embedder
 from accord.recipes import RunConfig, resolve
 from accord.recipes.build import build_embedder, build_objective, build_optimizer, deployed
-from accord.recipes.compress_space import Space, affine_of, head_of, linear_head
+from accord.recipes.compress.space import Space, affine_of, head_of, linear_head
 from accord.recipes.ensembles import attach_balance
 from accord.recipes.named import RECIPES
 from accord.recipes.resolve import changed

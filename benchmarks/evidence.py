@@ -20,8 +20,8 @@ from _evidence_page import make_page
 from _evidence_records import Evidence, asked, gather, merge, named, read, wanted, write
 
 from accord.errors import AccordError
-from accord.recipes.study_config import read_study
-from accord.recipes.study_schedule import FAILED, FINISHED
+from accord.recipes.study.config import read_study
+from accord.recipes.study.schedule import FAILED, FINISHED
 
 RECORDS = Path(__file__).resolve().parent.parent / "docs/results/records"
 

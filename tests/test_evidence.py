@@ -19,10 +19,10 @@ from accord.errors import ArtifactError, UnknownNameError, UsageError
 from accord.evaluation import class_bootstrap
 from accord.recipes import compare_runs
 from accord.recipes.per_query import PER_QUERY
-from accord.recipes.study_config import make_study
-from accord.recipes.study_folder import own_folder
-from accord.recipes.study_plan import Job, Plan
-from accord.recipes.study_schedule import FINISHED, Outcome, Schedule
+from accord.recipes.study.config import make_study
+from accord.recipes.study.folder import own_folder
+from accord.recipes.study.plan import Job, Plan
+from accord.recipes.study.schedule import FINISHED, Outcome, Schedule
 from accord.runs import RunFolder
 from accord.types import Json
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from accord.recipes import study_pool
+from accord.recipes.study import pool
 from accord.types import Json
 
 pytestmark = [pytest.mark.slow]
@@ -93,7 +93,7 @@ def test_failures_are_shown_and_make_the_exit_code_1(
 ) -> None:
     (tmp_path / "behaviour.json").write_text(json.dumps({"": "fail"}))
     monkeypatch.setenv("STUDY_STUB", str(tmp_path))
-    monkeypatch.setattr(study_pool, "WORKER", (sys.executable, "-S", str(STUB)))
+    monkeypatch.setattr(pool, "WORKER", (sys.executable, "-S", str(STUB)))
     file = _study(tiny_folder)
     done = accord("study", file, "--quiet")
     assert done.code == 1

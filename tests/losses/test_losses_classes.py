@@ -36,7 +36,7 @@ from accord.losses._multiple_angle import multiple_angle
 from accord.losses._own_margins import widened_each
 from accord.losses._settings import row_engine
 from accord.mining import Groups
-from accord.recipes.catalog_classes import LOSSES
+from accord.recipes.catalog.classes import LOSSES
 from conformance import without_shape_checks
 from loss_cases_classes import CASES
 from slow import Row, agrees, batch, dot, mean, squared, two_hundred, units

@@ -9,14 +9,14 @@ import sys
 
 import pytest
 
-from accord.recipes.catalog import LOSSES
+from accord.recipes.catalog.losses import LOSSES
 
 CODE = """
 import json, sys, torch
 from functools import partial
 from accord.losses._promises import COMPILED
 from accord.losses._subject import Subject
-from accord.recipes.catalog import build_loss
+from accord.recipes.catalog.losses import build_loss
 torch.set_num_threads(1)
 found = {}
 for name in json.loads(sys.argv[1]):

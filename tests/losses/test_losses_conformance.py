@@ -9,7 +9,7 @@ import loss_cases_proxies
 import loss_cases_regularisers
 import loss_cases_tuples
 import loss_cases_weighted
-from accord.recipes.catalog import LOSSES
+from accord.recipes.catalog.losses import LOSSES
 from conformance import PROMISES, Case
 
 CASES = (

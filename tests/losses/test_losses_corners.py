@@ -31,7 +31,7 @@ from accord.losses._sup_ap import HardStep
 from accord.losses._wrapping import MinedRule, _exchanged
 from accord.mining import Block, Chain, HardPairs, TableGroups
 from accord.recipes import build_loss
-from accord.recipes.catalog import LOSSES
+from accord.recipes.catalog.losses import LOSSES
 from conformance import PROMISES, Case, without_shape_checks
 
 TWO_SIDED = {"n_pair", "n_pair_ovo"}  # their functions take anchors and positives

@@ -22,7 +22,7 @@ from accord.losses import (
 )
 from accord.losses._settings import row_engine
 from accord.recipes import build_loss
-from accord.recipes.catalog import LOSSES
+from accord.recipes.catalog.losses import LOSSES
 from conformance import generator, without_shape_checks
 
 DIM, CLASSES, ITEMS = 6, 8, 16

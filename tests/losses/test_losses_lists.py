@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from accord.errors import UnknownNameError, UsageError
 from accord.losses import PNP, FastAP, RankedList, RecallAtK, SmoothAP, SupAP, pnp, ranked_list, recall_at_k, sup_ap
 from accord.losses._settings import row_engine
-from accord.recipes.catalog_lists import LOSSES
+from accord.recipes.catalog.lists import LOSSES
 from conformance import without_shape_checks
 from slow import Row, agrees, batch, dot, mean, squared, two_hundred, units
 

@@ -31,7 +31,7 @@ from accord.losses._settings import row_engine
 from accord.losses._wrapping import check_wrappable
 from accord.mining import NOBODY, DistanceWeighted, HardPairs, MultiSimilarityPairs
 from accord.recipes import build_loss
-from accord.recipes.loss_catalog import LOSSES as CATALOGUE
+from accord.recipes.catalog.losses import LOSSES as CATALOGUE
 from conformance import DIM, PROMISES, Case, batch, without_shape_checks
 from slow import mean, squared, units
 

@@ -35,7 +35,7 @@ from accord.losses import (
 from accord.losses import _triplet_sets as sets
 from accord.losses._settings import row_engine
 from accord.mining import HardPairs
-from accord.recipes.catalog_pairs import LOSSES
+from accord.recipes.catalog.pairs import LOSSES
 from conformance import Case, without_shape_checks
 from loss_cases_pairs import CASES
 from slow import Row, agrees, dot, mean, squared, two_hundred, units

@@ -34,7 +34,7 @@ from accord.losses import (
 from accord.losses._arc_face import widened as widened_cosine
 from accord.losses._centres import centre_spread
 from accord.losses._settings import row_engine
-from accord.recipes.catalog_proxies import LOSSES
+from accord.recipes.catalog.proxies import LOSSES
 from conformance import without_shape_checks
 from slow import Row, agrees, batch, dot, mean, squared, two_hundred, units
 

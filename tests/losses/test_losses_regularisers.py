@@ -26,7 +26,7 @@ from accord.losses import (
     variance_covariance,
 )
 from accord.losses._settings import row_engine
-from accord.recipes.catalog_regularisers import LOSSES
+from accord.recipes.catalog.regularisers import LOSSES
 from conformance import without_shape_checks
 from slow import Row, dot, equals, mean, random_batch, squared, unit, units
 

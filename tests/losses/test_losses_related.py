@@ -25,7 +25,7 @@ from accord.losses import (
     row_engine,
 )
 from accord.mining import HardPairs
-from accord.recipes.catalog import LOSSES, build_loss
+from accord.recipes.catalog.losses import LOSSES, build_loss
 from accord.types import Pairs, Triplets
 
 

@@ -30,7 +30,7 @@ from accord.losses import (
 )
 from accord.losses._settings import row_engine
 from accord.mining import AllPairs, HardPairs
-from accord.recipes.catalog_weighted import LOSSES
+from accord.recipes.catalog.weighted import LOSSES
 from conformance import Case, without_shape_checks
 from loss_cases_weighted import CASES
 from slow import Row, dot, equals, mean, random_batch, squared, two_hundred, units

@@ -10,7 +10,7 @@ import torch
 
 from accord.errors import ResourceError, UnknownNameError, UsageError
 from accord.recipes import build_loss, describe_losses, listing
-from accord.recipes.catalog import LOSSES
+from accord.recipes.catalog.losses import LOSSES
 from accord.recipes.named import RECIPES
 from conformance import without_shape_checks
 

@@ -64,7 +64,7 @@ def test_heads_that_fitted_weights_leave_out_are_not_among_those_kept(
     closed: Path, tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.setattr(
-        "accord.recipes.compress.fit_shares",
+        "accord.recipes.compress.run.fit_shares",
         lambda outputs, labels, start: {name: float(place < 2) / 2 for place, name in enumerate(outputs)},
     )
     found = compress_run(closed, method="heads", fit_weights=True, out=tmp_path / "kept")

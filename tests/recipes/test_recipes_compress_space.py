@@ -10,8 +10,8 @@ from accord.ensembles import compose, pca, shrinkage_lda, wccn
 from accord.errors import UsageError
 from accord.geometry import normalise
 from accord.models import JoinedHead, LinearHead, MLPHead, TrunkHead
-from accord.recipes.compress_methods import METHODS, SHRINKAGE, TRIED, Material, plans
-from accord.recipes.compress_space import Stored, cost_of, head_of, linear_head, space_of, why_not_affine
+from accord.recipes.compress.methods import METHODS, SHRINKAGE, TRIED, Material, plans
+from accord.recipes.compress.space import Stored, cost_of, head_of, linear_head, space_of, why_not_affine
 from accord.recipes.watch import Silence
 
 WIDTH, ITEMS = 12, 40

@@ -14,7 +14,7 @@ from accord.models import Embedder
 from accord.recipes import compress_run, metric, resolve, resume_run, train_run
 from accord.recipes.artifacts import embed_items, load_data
 from accord.recipes.build import build_embedder, deployed
-from accord.recipes.compress_methods import SHRINKAGE
+from accord.recipes.compress.methods import SHRINKAGE
 from accord.recipes.config import RunConfig
 from accord.recipes.features import Features
 from accord.recipes.head_names import member_names
@@ -23,7 +23,7 @@ from accord.recipes.metric import METRIC, with_metric
 from accord.recipes.per_query import config_fingerprint
 from accord.recipes.session import can_be_judged
 from accord.recipes.source import open_source
-from accord.recipes.study_ablation import Ablation
+from accord.recipes.study.ablation import Ablation
 from accord.recipes.watch import Silence
 from accord.runs import RunFolder
 from accord.types import Item, Manifest

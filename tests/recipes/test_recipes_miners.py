@@ -4,7 +4,7 @@ import pytest
 
 from accord.errors import UnknownNameError, UsageError
 from accord.mining import Miner, MultiSimilarityPairs
-from accord.recipes.catalog_miners import MINERS, build_miner
+from accord.recipes.catalog.miners import MINERS, build_miner
 from conformance import without_shape_checks
 
 

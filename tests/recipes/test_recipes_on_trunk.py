@@ -13,8 +13,8 @@ from accord.recipes.build import build_embedder, build_objective, deployed
 from accord.recipes.config import RunConfig
 from accord.recipes.head_names import head_names, own_heads, used_names
 from accord.recipes.resolve import dump
-from accord.recipes.study_ablation import Ablation
-from accord.recipes.study_config import PARTS
+from accord.recipes.study.ablation import Ablation
+from accord.recipes.study.config import PARTS
 from accord.runs import RunFolder
 
 LOSSES = "losses=[{type: contrastive}, {type: proxy_nca, sees: trunk}, {type: n_pair}]"

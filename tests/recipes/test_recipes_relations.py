@@ -15,8 +15,8 @@ from accord.losses import Kind, ProxyNCA, Related
 from accord.recipes import compress_run, evaluate_run, open_search, read_report, resolve, resume_run, train_run
 from accord.recipes.artifacts import load_data
 from accord.recipes.build import build_objective, check_parts
-from accord.recipes.catalog import LOSSES
-from accord.recipes.compress_methods import METHODS
+from accord.recipes.catalog.losses import LOSSES
+from accord.recipes.compress.methods import METHODS
 from accord.recipes.config import RunConfig
 from accord.recipes.interrupt import StoppedError
 from accord.recipes.relations import accuracy_on, freed, learnable, relation_notes

@@ -28,8 +28,8 @@ from accord.recipes.interrupt import StoppedError
 from accord.recipes.per_query import config_fingerprint
 from accord.recipes.resolve import dump, filled, read_yaml, validate
 from accord.recipes.students import as_student, with_student
-from accord.recipes.study_ablation import Ablation
-from accord.recipes.study_plan import _looked_at
+from accord.recipes.study.ablation import Ablation
+from accord.recipes.study.plan import _looked_at
 from accord.runs import RunFolder
 from accord.types import Step
 from made_runs import logged_steps

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from accord.errors import AccordError, ResourceError, UsageError
-from accord.recipes import study_pool
 from accord.recipes.interrupt import StoppedError
-from accord.recipes.study import plan_study, run_study, study_status
-from accord.recipes.study_folder import own_folder
+from accord.recipes.study import pool
+from accord.recipes.study.folder import own_folder
+from accord.recipes.study.run import plan_study, run_study, study_status
 from accord.recipes.watch import Silence
 from accord.runs import RunFolder
 from accord.types import Json
@@ -74,7 +74,7 @@ class Bench:
 def bench(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     made = Bench(tmp_path, tiny_folder)
     monkeypatch.setenv("STUDY_STUB", str(made.stub))
-    monkeypatch.setattr(study_pool, "WORKER", (sys.executable, "-S", str(STUB)))
+    monkeypatch.setattr(pool, "WORKER", (sys.executable, "-S", str(STUB)))
     return made
 
 
@@ -184,8 +184,9 @@ def test_a_study_that_is_killed_takes_its_runs_with_it(bench: Bench, tmp_path: P
     bench.behave({"seed-1": "hang"})
     bench.file.write_text(json.dumps(bench.study))
     code = (
-        "import sys; from pathlib import Path; from accord.recipes import run_study, study_pool\n"
-        f"study_pool.WORKER = (sys.executable, '-S', {str(STUB)!r})\n"
+        "import sys; from pathlib import Path; from accord.recipes import run_study\n"
+        "from accord.recipes.study import pool\n"
+        f"pool.WORKER = (sys.executable, '-S', {str(STUB)!r})\n"
         f"run_study(Path({str(bench.file)!r}), out=Path({str(bench.out)!r}), workers=2)"
     )
     process = subprocess.Popen([sys.executable, "-c", code])

@@ -11,13 +11,13 @@ import torch
 from accord.errors import UnknownNameError, UsageError
 from accord.recipes import resolve
 from accord.recipes.artifacts import load_config, load_embedder
-from accord.recipes.compress_heads import pick_heads, read_heads
+from accord.recipes.compress.heads import pick_heads, read_heads
 from accord.recipes.features import FEATURES
-from accord.recipes.study import plan_study, run_study
-from accord.recipes.study_ablation import Ablation
-from accord.recipes.study_config import PARTS, CompressArm, StudyConfig, make_study, read_study
-from accord.recipes.study_plan import Plan, check_plan
-from accord.recipes.study_schedule import FAILED, FINISHED, Outcome, Schedule
+from accord.recipes.study.ablation import Ablation
+from accord.recipes.study.config import PARTS, CompressArm, StudyConfig, make_study, read_study
+from accord.recipes.study.plan import Plan, check_plan
+from accord.recipes.study.run import plan_study, run_study
+from accord.recipes.study.schedule import FAILED, FINISHED, Outcome, Schedule
 from accord.runs import RunFolder
 from accord.types import Json
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from accord.errors import AccordError, ResourceError, UnknownNameError, UsageError
 from accord.recipes.comparable import MUST_AGREE, differences
-from accord.recipes.study_config import RangeConfig, StudyConfig, TuneConfig, make_study, read_study, slug
-from accord.recipes.study_plan import Plan, arms_of, check_plan
-from accord.recipes.study_search import at, propose
+from accord.recipes.study.config import RangeConfig, StudyConfig, TuneConfig, make_study, read_study, slug
+from accord.recipes.study.plan import Plan, arms_of, check_plan
+from accord.recipes.study.search import at, propose
 from accord.types import Json
 
 SEARCH: Json = {"training.rates.trunk": {"log_uniform": [1e-5, 1e-2]}}

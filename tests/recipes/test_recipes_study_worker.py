@@ -12,12 +12,13 @@ import pytest
 import yaml
 
 from accord.errors import ArtifactError, ResourceError, UsageError
-from accord.recipes import evaluate_run, resolve, resume_run, study_worker, train_run
+from accord.recipes import evaluate_run, resolve, resume_run, train_run
 from accord.recipes.config import RunConfig
 from accord.recipes.interrupt import StoppedError
-from accord.recipes.study_plan import Job
-from accord.recipes.study_pool import order_of
-from accord.recipes.study_worker import main, work
+from accord.recipes.study import worker
+from accord.recipes.study.plan import Job
+from accord.recipes.study.pool import order_of
+from accord.recipes.study.worker import main, work
 from accord.recipes.untested import read_result, read_validation
 from accord.recipes.watch import Silence
 from accord.runs import RunFolder
@@ -98,19 +99,19 @@ def test_a_run_made_before_validation_was_kept_says_so(tmp_path: Path) -> None:
 def test_waits_for_whoever_still_saves_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = RunFolder.create(tmp_path / "run")
     threading.Timer(0.3, run.close).start()
-    study_worker._wait_until_free(run.path)
+    worker._wait_until_free(run.path)
     with RunFolder.open(run.path):
-        monkeypatch.setattr(study_worker, "PATIENCE_SECONDS", 0.0)
+        monkeypatch.setattr(worker, "PATIENCE_SECONDS", 0.0)
         with pytest.raises(ResourceError, match="in use by"):
-            study_worker._wait_until_free(run.path)
+            worker._wait_until_free(run.path)
 
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[Json]:
     """What a worker says that is started in this process; nobody's death is watched."""
     lines: list[Json] = []
-    monkeypatch.setattr(study_worker, "tell", lines.append)
-    monkeypatch.setattr(study_worker, "_follow", lambda: None)
+    monkeypatch.setattr(worker, "tell", lines.append)
+    monkeypatch.setattr(worker, "_follow", lambda: None)
     return lines
 
 
@@ -145,7 +146,7 @@ def test_however_a_run_ends_it_is_told(
         if error is not None:
             raise error
 
-    monkeypatch.setattr(study_worker, "work", does)
+    monkeypatch.setattr(worker, "work", does)
     _order(monkeypatch, tmp_path)
     assert main() == code
     assert {key: told[-1][key] for key in end} == end
@@ -157,17 +158,17 @@ def test_however_a_run_ends_it_is_told(
 
 def test_words_go_out_as_lines_and_nobody_need_listen(monkeypatch: pytest.MonkeyPatch) -> None:
     reader, writer = os.pipe()
-    monkeypatch.setattr(study_worker.os, "write", lambda _, data, write=os.write: write(writer, data))
-    study_worker.tell({"end": "finished"})
+    monkeypatch.setattr(worker.os, "write", lambda _, data, write=os.write: write(writer, data))
+    worker.tell({"end": "finished"})
     assert os.read(reader, 100) == b'{"end": "finished"}\n'
     os.close(reader)
-    study_worker.tell({"end": "finished"})
+    worker.tell({"end": "finished"})
     os.close(writer)
 
 
 def test_the_end_of_its_starter_stops_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     killed = threading.Event()
-    monkeypatch.setattr(study_worker.os, "read", lambda *_, left=[b"x", b""]: left.pop(0))
-    monkeypatch.setattr(study_worker.os, "kill", lambda *_: killed.set())
-    study_worker._follow()
+    monkeypatch.setattr(worker.os, "read", lambda *_, left=[b"x", b""]: left.pop(0))
+    monkeypatch.setattr(worker.os, "kill", lambda *_: killed.set())
+    worker._follow()
     assert killed.wait(10)

@@ -91,7 +91,7 @@ def _check_miner(miner: object) -> None:
     if isinstance(miner, str):
         raise UsageError(
             f"Mined: a miner must be callable, and {miner!r} is a name.\n"
-            f"Build it first, with accord.recipes.catalog_miners.build_miner({miner!r})."
+            f"Build it first, with accord.recipes.catalog.miners.build_miner({miner!r})."
         )
     if isinstance(miner, type):
         raise UsageError(f"Mined: {miner.__name__} is a class; give a miner of that kind, such as {miner.__name__}().")

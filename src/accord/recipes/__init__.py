@@ -1,11 +1,12 @@
 """What accord is used for, one recipe a file: catalogue, configuration, and the jobs behind the commands."""
 
 from accord.recipes.artifacts import load
-from accord.recipes.catalog import build_loss, describe_losses, listing
+from accord.recipes.catalog.listing import listing
+from accord.recipes.catalog.losses import build_loss, describe_losses
 from accord.recipes.certify import certify
 from accord.recipes.compare import compare_runs, group_runs, verify_comparison
-from accord.recipes.compress import compress_run
-from accord.recipes.compress_heads import read_heads
+from accord.recipes.compress.heads import read_heads
+from accord.recipes.compress.run import compress_run
 from accord.recipes.config import RunConfig
 from accord.recipes.doctor import examine
 from accord.recipes.embed import embed_source
@@ -15,7 +16,7 @@ from accord.recipes.judge_run import judge_run, refuse_to_write, write_judgement
 from accord.recipes.measure import Judging
 from accord.recipes.resolve import dump, read_config, read_yaml, resolve
 from accord.recipes.search import Search, draw_hits, open_search, read_token
-from accord.recipes.study import plan_study, run_study, study_status
+from accord.recipes.study.run import plan_study, run_study, study_status
 from accord.recipes.threshold import calibrate_run, realised
 from accord.recipes.train import resume_run, train_run
 from accord.recipes.tune import Tuning, tune

@@ -33,8 +33,8 @@ from accord.models import (
     freeze_batch_norm,
     load_weights,
 )
-from accord.recipes.catalog import build_loss
-from accord.recipes.catalog_miners import build_miner
+from accord.recipes.catalog.losses import build_loss
+from accord.recipes.catalog.miners import build_miner
 from accord.recipes.config import LossConfig, RunConfig
 from accord.recipes.device import pick_device
 from accord.recipes.diversity import (

@@ -7,7 +7,7 @@ from typing import Any
 
 from accord.errors import UsageError
 from accord.losses import Certificate, check_loss
-from accord.recipes.catalog import build_loss
+from accord.recipes.catalog.losses import build_loss
 
 DIM, CLASSES = 6, 5
 NEEDED = {"dim": DIM, "classes": CLASSES, "embedding_size": DIM, "num_classes": CLASSES}

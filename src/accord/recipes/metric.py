@@ -10,8 +10,8 @@ from accord.data import ClassMap
 from accord.ensembles import wccn
 from accord.errors import BatchError
 from accord.models import Embedder, JoinedHead
-from accord.recipes.compress_methods import SHRINKAGE
-from accord.recipes.compress_space import head_of, heads_of, space_of
+from accord.recipes.compress.methods import SHRINKAGE
+from accord.recipes.compress.space import head_of, heads_of, space_of
 from accord.recipes.features import Features
 from accord.recipes.watch import Watch, bar
 from accord.types import Item, Manifest

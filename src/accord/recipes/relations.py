@@ -10,8 +10,8 @@ from accord.data import GROUPS_NOTE, relation_kind
 from accord.errors import UsageError
 from accord.evaluation import triplet_accuracy
 from accord.losses import Kind, ProxyLoss, Related, check_related
+from accord.recipes.catalog.losses import LOSSES, build_loss
 from accord.recipes.config import RunConfig
-from accord.recipes.loss_catalog import LOSSES, build_loss
 from accord.types import Evaluation, Labelled, Manifest, Triplets
 
 TRIPLET_ACCURACY = "triplet_accuracy"

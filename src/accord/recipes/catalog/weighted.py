@@ -1,6 +1,6 @@
 """The catalogue's part on losses that weigh pairs: each with its options and with values published for a data set."""
 
-from accord.recipes.loss_info import LossInfo
+from accord.recipes.catalog.info import LossInfo
 
 LOSSES: dict[str, LossInfo] = {
     "circle": LossInfo(

@@ -10,14 +10,14 @@ from torch import nn
 
 from accord.errors import ResourceError, UnknownNameError, UsageError
 from accord.losses import Foreign
-from accord.recipes.catalog_classes import LOSSES as CLASSES
-from accord.recipes.catalog_lists import LOSSES as LISTS
-from accord.recipes.catalog_pairs import LOSSES as PAIRS
-from accord.recipes.catalog_proxies import LOSSES as PROXIES
-from accord.recipes.catalog_regularisers import LOSSES as REGULARISERS
-from accord.recipes.catalog_tuples import LOSSES as TUPLES
-from accord.recipes.catalog_weighted import LOSSES as WEIGHTED
-from accord.recipes.loss_info import LossInfo
+from accord.recipes.catalog.classes import LOSSES as CLASSES
+from accord.recipes.catalog.info import LossInfo
+from accord.recipes.catalog.lists import LOSSES as LISTS
+from accord.recipes.catalog.pairs import LOSSES as PAIRS
+from accord.recipes.catalog.proxies import LOSSES as PROXIES
+from accord.recipes.catalog.regularisers import LOSSES as REGULARISERS
+from accord.recipes.catalog.tuples import LOSSES as TUPLES
+from accord.recipes.catalog.weighted import LOSSES as WEIGHTED
 from accord.recipes.made import made
 
 LOSSES: dict[str, LossInfo] = {**PAIRS, **TUPLES, **WEIGHTED, **LISTS, **PROXIES, **CLASSES, **REGULARISERS}

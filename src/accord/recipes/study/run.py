@@ -9,13 +9,13 @@ from accord.data import default_folds, fold_classes, split_classes
 from accord.errors import AccordError, DataError, UsageError
 from accord.recipes.interrupt import StoppedError, stop_flag
 from accord.recipes.source import find_source
-from accord.recipes.study_board import Board
-from accord.recipes.study_config import StudyConfig, read_study
-from accord.recipes.study_folder import StudyFolder, check_free, is_study, own_folder, read_folder
-from accord.recipes.study_plan import Job, Plan, check_plan
-from accord.recipes.study_pool import Event, open_pool
-from accord.recipes.study_results import comparison_of, results_of
-from accord.recipes.study_schedule import FAILED, Outcome, Schedule
+from accord.recipes.study.board import Board
+from accord.recipes.study.config import StudyConfig, read_study
+from accord.recipes.study.folder import StudyFolder, check_free, is_study, own_folder, read_folder
+from accord.recipes.study.plan import Job, Plan, check_plan
+from accord.recipes.study.pool import Event, open_pool
+from accord.recipes.study.results import comparison_of, results_of
+from accord.recipes.study.schedule import FAILED, Outcome, Schedule
 from accord.recipes.watch import Silence, Watch
 from accord.reports import comparison_html
 from accord.types import Json

@@ -10,7 +10,7 @@ from torch import nn
 from accord.ensembles import compose, fold_heads, pca, shrinkage_lda, wccn
 from accord.errors import BatchError, UnknownNameError, UsageError
 from accord.models import TrunkHead
-from accord.recipes.compress_space import (
+from accord.recipes.compress.space import (
     SCALES,
     Space,
     Stored,
@@ -20,7 +20,7 @@ from accord.recipes.compress_space import (
     space_of,
     why_not_affine,
 )
-from accord.recipes.compress_train import distil, student
+from accord.recipes.compress.train import distil, student
 from accord.recipes.watch import Watch
 
 AUTO, HEADS, WCCN = "auto", "heads", "wccn"

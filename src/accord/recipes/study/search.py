@@ -8,7 +8,7 @@ import torch
 from torch.quasirandom import SobolEngine
 
 from accord.errors import ResourceError
-from accord.recipes.study_config import RangeConfig, Space, TuneConfig
+from accord.recipes.study.config import RangeConfig, Space, TuneConfig
 
 STARTUP = 10  # trials that optuna's sampler gets to learn from before it proposes any
 DIGITS = 6

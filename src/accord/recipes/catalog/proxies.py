@@ -1,6 +1,6 @@
 """The losses that compare items with learned proxies or class vectors: names, papers, options, published values."""
 
-from accord.recipes.loss_info import LossInfo
+from accord.recipes.catalog.info import LossInfo
 
 SCALE = "what cosines are multiplied by before the softmax"
 CENTRES = "learned vectors for each class"

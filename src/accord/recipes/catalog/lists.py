@@ -1,6 +1,6 @@
 """The catalogue's part on list-wise losses, which look at a query's whole ranking: each with its options."""
 
-from accord.recipes.loss_info import LossInfo
+from accord.recipes.catalog.info import LossInfo
 
 _TAU = "temperature of the sigmoid that stands for a comparison, in cosine (more than 0)"
 _ITSELF = "excluded: a query is not in its own list; included: it is, as one more positive of cosine 1"

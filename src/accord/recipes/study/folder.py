@@ -7,9 +7,9 @@ from pathlib import Path
 from accord.errors import ArtifactError, ResourceError, UsageError
 from accord.recipes.features import FEATURES
 from accord.recipes.resolve import filled, flat
-from accord.recipes.study_config import StudyConfig
-from accord.recipes.study_plan import Job
-from accord.recipes.study_schedule import BEGUN, FAILED, FINISHED, Outcome
+from accord.recipes.study.config import StudyConfig
+from accord.recipes.study.plan import Job
+from accord.recipes.study.schedule import BEGUN, FAILED, FINISHED, Outcome
 from accord.recipes.untested import read_validation
 from accord.runs import RunFolder
 from accord.types import Json

@@ -14,10 +14,10 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import NamedTuple
 
-from accord.recipes.study_plan import Job
+from accord.recipes.study.plan import Job
 from accord.types import Json
 
-WORKER = (sys.executable, "-m", "accord.recipes.study_worker")
+WORKER = (sys.executable, "-m", "accord.recipes.study.worker")
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 GRACE_SECONDS = 60.0
 STOPPED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

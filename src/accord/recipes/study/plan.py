@@ -13,10 +13,10 @@ from accord.recipes.config import RunConfig
 from accord.recipes.head_names import TRUNK, own_heads, used_names
 from accord.recipes.resolve import resolve, usual_recipe
 from accord.recipes.students import student_dim
-from accord.recipes.study_ablation import Ablation
-from accord.recipes.study_compressed import check_compressed
-from accord.recipes.study_config import NAME, CompressArm, StudyConfig, StudyData, flat_settings, slug
-from accord.recipes.study_search import at, need_optuna, space_of
+from accord.recipes.study.ablation import Ablation
+from accord.recipes.study.compressed import check_compressed
+from accord.recipes.study.config import NAME, CompressArm, StudyConfig, StudyData, flat_settings, slug
+from accord.recipes.study.search import at, need_optuna, space_of
 from accord.types import Json
 
 Arms = Mapping[str, Mapping[str, Any]]

@@ -1,6 +1,6 @@
 """The catalogue's part on regularisers: what is added to a loss so that embeddings stay short, spread or diverse."""
 
-from accord.recipes.loss_info import LossInfo
+from accord.recipes.catalog.info import LossInfo
 
 LOSSES: dict[str, LossInfo] = {
     "embedding_norm": LossInfo(

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from accord.recipes.study_plan import Job, Plan
-from accord.recipes.study_search import Tried, propose
+from accord.recipes.study.plan import Job, Plan
+from accord.recipes.study.search import Tried, propose
 from accord.types import Json
 
 FINISHED, FAILED, BEGUN, WAITING = "finished", "failed", "begun", "waiting"

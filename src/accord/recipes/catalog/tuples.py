@@ -1,6 +1,6 @@
 """The catalogue's losses over tuples of items: more than two at a time, or all of a batch together."""
 
-from accord.recipes.loss_info import LossInfo
+from accord.recipes.catalog.info import LossInfo
 
 _MARGIN = "by how much negatives must be farther than positives"
 _NORMALISED = "whether embeddings are brought to length one first"

@@ -6,13 +6,10 @@ from typing import Any
 from accord.data import BUILTIN, LAYOUTS
 from accord.errors import UnknownNameError
 from accord.models import BACKBONES
-from accord.recipes.catalog_miners import MINERS
-from accord.recipes.loss_catalog import LOSSES, build_loss, describe_losses
+from accord.recipes.catalog.losses import describe_losses
+from accord.recipes.catalog.miners import MINERS
 from accord.recipes.named import RECIPES
 from accord.recipes.protocols import PROTOCOLS
-
-__all__ = ["ENSEMBLES", "LOSSES", "METRICS", "build_loss", "describe_losses", "listing"]
-
 
 ENSEMBLES: dict[str, str] = {
     "fixed": "fixed weights after dividing each loss by its running scale (`ensemble.normalise`)",

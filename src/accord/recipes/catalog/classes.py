@@ -1,6 +1,6 @@
 """What the catalogue knows of the classification family."""
 
-from accord.recipes.loss_info import LossInfo
+from accord.recipes.catalog.info import LossInfo
 
 _SCALE = "what cosines are multiplied by before the softmax"
 _ANNEALING = "weight of the plain cosine beside the margin's own; lower it step by step while training"

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from accord.errors import UnknownNameError, UsageError
-from accord.recipes.compress import compress_run
-from accord.recipes.compress_heads import check_heads
-from accord.recipes.compress_methods import check_names
+from accord.recipes.compress.heads import check_heads
+from accord.recipes.compress.methods import check_names
+from accord.recipes.compress.run import compress_run
 from accord.recipes.config import RunConfig
 from accord.recipes.head_names import used_names
-from accord.recipes.study_config import CompressArm
+from accord.recipes.study.config import CompressArm
 from accord.recipes.watch import Watch
 
 

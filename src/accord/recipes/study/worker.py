@@ -22,8 +22,8 @@ from accord.recipes.artifacts import DATA, load_config
 from accord.recipes.config import RunConfig
 from accord.recipes.interrupt import StoppedError
 from accord.recipes.resolve import validate
-from accord.recipes.study_compressed import compress_arm
-from accord.recipes.study_config import CompressArm
+from accord.recipes.study.compressed import compress_arm
+from accord.recipes.study.config import CompressArm
 from accord.recipes.train import resume_run, train_run
 from accord.recipes.watch import Watch
 from accord.runs import RunFolder

@@ -1,6 +1,6 @@
 """What the catalogue knows of the losses that compare the pairs of a batch."""
 
-from accord.recipes.loss_info import LossInfo
+from accord.recipes.catalog.info import LossInfo
 
 _PENALTY = "weight of the mean squared length of anchors plus that of positives; no less than 0"
 _SYMMETRIC = "average with the same loss with anchors and positives exchanged"

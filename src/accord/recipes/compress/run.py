@@ -13,8 +13,8 @@ from accord.errors import AccordError, DataError, UsageError
 from accord.models import Embedder
 from accord.recipes.artifacts import load_config, load_data, load_embedder
 from accord.recipes.build import ask_before_imports
-from accord.recipes.compress_heads import pick_heads
-from accord.recipes.compress_methods import (
+from accord.recipes.compress.heads import pick_heads
+from accord.recipes.compress.methods import (
     AUTO,
     HEADS,
     METHODS,
@@ -25,8 +25,8 @@ from accord.recipes.compress_methods import (
     plans,
     usual_scale,
 )
-from accord.recipes.compress_space import Stored, cost_of, heads_of, outputs_of
-from accord.recipes.compress_write import Source, document_of, judged, write_compressed
+from accord.recipes.compress.space import Stored, cost_of, heads_of, outputs_of
+from accord.recipes.compress.write import Source, document_of, judged, write_compressed
 from accord.recipes.config import RunConfig
 from accord.recipes.device import device_at_hand
 from accord.recipes.features import load_looked

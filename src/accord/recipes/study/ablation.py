@@ -7,7 +7,7 @@ from typing import Any
 from accord.errors import UsageError
 from accord.recipes.config import EnsembleConfig, LossConfig, RunConfig
 from accord.recipes.head_names import TRUNK, loss_names, member_names, on_trunk, own_heads
-from accord.recipes.study_config import CompressArm, Part
+from accord.recipes.study.config import CompressArm, Part
 
 OURS = "ours"
 Settings = dict[str, Any]

@@ -11,7 +11,7 @@ from accord.errors import UsageError
 from accord.recipes.config import DataConfig, Positive, Section, Seed, Whole
 from accord.recipes.resolve import explain, read_config
 
-STUDIES = Path(__file__).parent / "studies"
+STUDIES = Path(__file__).parent.parent / "studies"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,79}")
 _WITHIN = Field(None, strict=False, min_length=2, max_length=2)
 
@@ -138,7 +138,7 @@ class StudyConfig(Section):
 
 
 def read_study(path: Path, *, data: Sequence[str] = ()) -> StudyConfig:
-    """A study file, or a study that comes with accord by its name, checked by itself; `study_plan` checks its arms.
+    """A study file, or a study that comes with accord by its name, checked by itself; `plan.py` checks its arms.
 
     `data` are sources in place of the study's own.
     """

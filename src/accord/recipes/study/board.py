@@ -2,8 +2,8 @@
 
 import time
 
-from accord.recipes.study_plan import Job
-from accord.recipes.study_schedule import FAILED, Outcome
+from accord.recipes.study.plan import Job
+from accord.recipes.study.schedule import FAILED, Outcome
 from accord.recipes.watch import Watch
 from accord.types import Json
 

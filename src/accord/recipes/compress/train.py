@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from accord.ensembles import Affine, pca, similarity_distillation, stress_loss
 from accord.geometry import normalise
 from accord.models import LinearHead, MLPHead
-from accord.recipes.compress_space import linear_head
+from accord.recipes.compress.space import linear_head
 
 STEPS = 1000
 BATCH = 256

@@ -11,8 +11,8 @@ from accord.evaluation import evaluate
 from accord.geometry import normalise
 from accord.models import Embedder
 from accord.recipes.artifacts import CONFIG, fingerprint, save_data, save_embedder
-from accord.recipes.compress_methods import Candidate, Material
-from accord.recipes.compress_space import Cost, Stored, cost_of, outputs_of
+from accord.recipes.compress.methods import Candidate, Material
+from accord.recipes.compress.space import Cost, Stored, cost_of, outputs_of
 from accord.recipes.config import RunConfig
 from accord.recipes.evaluate import REPORT, report_on
 from accord.recipes.features import Looked

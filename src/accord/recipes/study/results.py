@@ -7,7 +7,7 @@ from typing import Any
 
 from accord.errors import AccordError
 from accord.recipes.compare import compare_runs
-from accord.recipes.study_schedule import FAILED, FINISHED, Outcome, Outcomes, Schedule
+from accord.recipes.study.schedule import FAILED, FINISHED, Outcome, Outcomes, Schedule
 from accord.recipes.watch import Watch
 from accord.runs import RunFolder
 from accord.types import Json
