@@ -1,17 +1,20 @@
 """Writes a page of evidence as Markdown, with a plot beside it, from a page file and the records it names."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from _evidence_contests import Contest, answers
+from _evidence_contests import Answer, Contest, answers
 from _evidence_figures import BAR_POINTS, DRAWS, SHARES, Pool, mean_curve, pools, race
+from _evidence_forest import Group, Line, Mark, draw_forest
 from _evidence_missing import missing
 from _evidence_plot import Panel, draw
 from _evidence_records import Evidence, Key, named, read, wanted
 from _evidence_tables import (
     JUDGED,
+    SHOWN,
     answers_table,
     cost_table,
     differences_table,
@@ -60,7 +63,9 @@ Percent, mean ± standard deviation between seeds (n − 1). In each question th
 the best mean MAP@R on the *validation* classes; its rival is whichever of those asked is best on the *test* classes
 themselves, for R@1 and for MAP@R anew, which favours the rival. A difference is in points, with a 95 % interval over
 seeds and classes ({DRAWS:,} draws); p is by flipping the signs of classes, after Holm over all rows of a data set; the
-bar is {BAR_POINTS:g} points."""
+bar is {BAR_POINTS:g} points.
+
+![differences with their intervals]({{plot}})"""
 
 CONVERGENCE = f"""## Convergence
 
@@ -124,12 +129,13 @@ def make_page(path: Path) -> dict[Path, str]:
     lacks = [key for study, evidence in zip(studies, evidences, strict=True) for key in missing(study, evidence)]
     found = pools(zip(evidences, map(wanted, studies), strict=True), config.reference)
     asks = [Contest(title, asked.arms, asked.rivals) for title, asked in config.contests.items()]
-    plot = path.with_name(f"{path.stem}-convergence.svg")
+    told = [answers(pool, asked_of(pool, found, asks), JUDGED) for pool in found] if asks else []
+    plot = path.with_name(f"{path.stem}-{'differences' if asks else 'convergence'}.svg")
     parts = [
         f"# {config.title}",
         config.intro.strip(),
         _made(path, config, studies, evidences),
-        *(_results(found, config.reference) if not asks else _contests(found, asks)),
+        *(_contests(found, told, plot.name) if asks else _results(found, config.reference)),
         *(_convergence(found, config.reference, plot.name) if not asks else []),
         COST,
         cost_table(found),
@@ -137,7 +143,7 @@ def make_page(path: Path) -> dict[Path, str]:
         *_gaps(evidences, lacks),
     ]
     text = {path.with_suffix(".md"): "\n\n".join(filter(None, parts)) + "\n"}
-    return text if asks else {**text, plot: _plot(found)}
+    return {**text, plot: _forest(found, asks, told) if asks else _plot(found)}
 
 
 def _made(path: Path, config: PageConfig, studies: Sequence[StudyConfig], evidences: Sequence[Evidence]) -> str:
@@ -175,12 +181,11 @@ def _results(found: Sequence[Pool], reference: str) -> list[str]:
     return parts
 
 
-def _contests(found: Sequence[Pool], asks: Sequence[Contest]) -> list[str]:
-    parts = [CONTESTS]
-    for pool in found:
+def _contests(found: Sequence[Pool], told: Sequence[Sequence[Answer]], plot: str) -> list[str]:
+    parts = [CONTESTS.format(plot=plot)]
+    for pool, mine in zip(found, told, strict=True):
         about = f"{sum(pool.gallery['queries'])} queries of {len(pool.gallery['queries'])} unseen classes."
-        told = answers_table(answers(pool, asked_of(pool, found, asks), JUDGED))
-        parts += [f"### {pool.data}", about, told, whole_table(pool)]
+        parts += [f"### {pool.data}", about, answers_table(mine), whole_table(pool)]
     return parts
 
 
@@ -238,3 +243,32 @@ def _plot(found: Sequence[Pool]) -> str:
     panels = [Panel(pool.data, {arm: mean_curve(pool.of(arm)) for arm in in_order(pool)}) for pool in found]
     arms = ", ".join(dict.fromkeys(arm for pool in found for arm in in_order(pool)))
     return draw(panels, x="step", y="validation R@1, percent", description=f"Validation R@1 against steps: {arms}")
+
+
+def _forest(found: Sequence[Pool], asks: Sequence[Contest], told: Sequence[Sequence[Answer]]) -> str:
+    """Under each question a row for each data set that answers it; of one data set alone, a row for each question."""
+    rows = {
+        ask.title: [
+            Line(pool.data, marks) for pool, mine in zip(found, told, strict=True) if (marks := _marks(mine, ask))
+        ]
+        for ask in asks
+    }
+    if len(found) == 1:
+        groups = [Group("", [Line(title, line.marks) for title, lines in rows.items() for line in lines])]
+    else:
+        groups = [Group(title, lines) for title, lines in rows.items() if lines]
+    return draw_forest(
+        groups,
+        metrics=[SHOWN[name] for name in JUDGED],
+        x="points by which our side is better, with 95 % intervals",
+        description="Differences with their intervals, by question and data set",
+    )
+
+
+def _marks(mine: Sequence[Answer], ask: Contest) -> list[Mark]:
+    """The answers to one question, by metric."""
+    pairs = [one.pair for metric in JUDGED for one in mine if (one.contest.title, one.metric) == (ask.title, metric)]
+    return [
+        Mark(*(100 * end for end in (pair["difference"], *(pair["interval"] or (math.nan, math.nan)))))
+        for pair in pairs
+    ]

@@ -29,8 +29,9 @@ from accord.types import Json
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "benchmarks"))
 evidence = import_module("evidence")
-records, figures, missing, page, plot, contests = (
-    import_module(f"_evidence_{name}") for name in ("records", "figures", "missing", "page", "plot", "contests")
+records, figures, missing, page, plot, contests, forest = (
+    import_module(f"_evidence_{name}")
+    for name in ("records", "figures", "missing", "page", "plot", "contests", "forest")
 )
 
 FACTS = {"objects": {"images": 1776, "training_classes": 66, "test_classes": 74}}
@@ -446,7 +447,10 @@ def test_in_a_contest_validation_speaks_for_us_and_the_test_for_the_rival(made: 
     )
     sides = {"is it?": {"arms": ["contrastive", "proxy_nca"], "rivals": ["triplet", "n_pair"]}}
     files = page.make_page(made.page(contests=sides))
-    (text,) = files.values()
+    text, svg = files.values()
+    assert list(files) == [made.root / "page.md", made.root / "page-differences.svg"]
+    assert "![differences with their intervals](page-differences.svg)" in text
+    assert ">is it?</text>" in svg, "of one data set a row for each question"
     assert "| is it? | `proxy_nca` | `triplet` | MAP@R | +10.0" in text
     assert "| contrastive | 50.0 ± 0.0 | 20.0 ± 0.0 | 70.0 ± 0.0 |" in text
     assert "Convergence" not in text
@@ -504,6 +508,27 @@ def test_the_plot_is_svg_with_a_panel_for_each_data_set_and_a_band_for_each_line
     assert svg.count("fill-opacity") == 1
     assert "nan" not in svg
     assert plot.ticks(0.0, 9.0) == [0.0, 2.0, 4.0, 6.0, 8.0]
+
+
+def test_differences_lie_where_the_axis_says_and_intervals_may_be_missing() -> None:
+    marks = [forest.Mark(2.0, 1.0, 4.0), forest.Mark(-1.0, math.nan, math.nan)]
+    nothing = [forest.Mark(math.nan, math.nan, math.nan)]
+    groups = [forest.Group("a<b", [forest.Line("one", marks), forest.Line("none", nothing)])]
+    svg = forest.draw_forest(groups, metrics=["R", "M"], x="points", description="&")
+    tree = ElementTree.fromstring(svg)
+    tag = "{http://www.w3.org/2000/svg}"
+    ticks = {node.text: float(node.get("x")) for node in tree.iter(f"{tag}text")}
+    assert {"a<b", "one", "none", "R", "M", "points", "0", "+2", "+4"} <= set(ticks)
+    (disc,) = tree.findall(f"{tag}circle")
+    (square,) = tree.findall(f"{tag}rect")[1:]
+    assert float(disc.get("cx")) == pytest.approx(ticks["+2"], abs=0.1)
+    assert float(square.get("x")) + 3.3 == pytest.approx(1.5 * ticks["0"] - 0.5 * ticks["+2"], abs=0.2)
+    (bar,) = [node.get("d") for node in tree.findall(f"{tag}path") if "H" in node.get("d")]
+    assert [float(end.split(" ")[0]) for end in bar.strip("M").split("H")] == pytest.approx(
+        [(ticks["0"] + ticks["+2"]) / 2, ticks["+4"]], abs=0.1
+    )
+    assert "nan" not in svg
+    assert forest.draw_forest([], metrics=["R"], x="points", description="").startswith("<svg")
 
 
 def test_pages_that_are_there_are_fresh(capsys: pytest.CaptureFixture[str]) -> None:
