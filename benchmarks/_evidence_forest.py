@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-from _evidence_plot import STYLES, ticks
+from _evidence_plot import STYLES, picture, ticks
 
 WIDTH, MARGIN = 840, 14
 ROW, HEAD = 26, 30  # pixels of a row, and of a question above its rows
@@ -53,17 +53,8 @@ def draw_forest(groups: Sequence[Group], *, metrics: Sequence[str], x: str, desc
         for line in group.lines:
             body.append(_row(line, at + ROW / 2, scale))
             at += ROW
-    height = at + BOTTOM
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height:g}" '
-        f'viewBox="0 0 {WIDTH} {height:g}" role="img" font-family="sans-serif" font-size="12" fill="#222">\n'
-        f"<title>{escape(description)}</title>\n"
-        f'<rect width="{WIDTH}" height="{height:g}" fill="#fff"/>\n'
-        + _legend(metrics, left)
-        + _axis(scale, at, x)
-        + "\n".join(body)
-        + "\n</svg>\n"
-    )
+    drawn = _legend(metrics, left) + _axis(scale, at, x) + "\n".join(body)
+    return picture((WIDTH, at + BOTTOM), description, drawn)
 
 
 class _Scale(NamedTuple):

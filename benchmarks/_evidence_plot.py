@@ -59,11 +59,17 @@ def draw(panels: Sequence[Panel], *, x: str, y: str, description: str) -> str:
         + "</g>"
         for place, panel in enumerate(panels)
     ]
+    return picture(size, description, rest + "\n".join(parts))
+
+
+def picture(size: tuple[float, float], description: str, body: str) -> str:
+    """What is drawn, as a whole file: on white, and with words for whoever can't see it."""
+    width, height = (f"{side:g}" for side in size)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{size[0]}" height="{size[1]}" '
-        f'viewBox="0 0 {size[0]} {size[1]}" role="img" font-family="sans-serif" font-size="12" fill="#222">\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}" role="img" font-family="sans-serif" font-size="12" fill="#222">\n'
         f"<title>{escape(description)}</title>\n"
-        f'<rect width="{size[0]}" height="{size[1]}" fill="#fff"/>\n' + rest + "\n".join(parts) + "\n</svg>\n"
+        f'<rect width="{width}" height="{height}" fill="#fff"/>\n{body}\n</svg>\n'
     )
 
 
