@@ -12,6 +12,7 @@ from accord.geometry import normalise
 from accord.models import JoinedHead, LinearHead, MLPHead, TrunkHead
 from accord.recipes.compress.methods import METHODS, SHRINKAGE, TRIED, Material, plans
 from accord.recipes.compress.space import Stored, cost_of, head_of, linear_head, space_of, why_not_affine
+from accord.recipes.compress.train import student
 from accord.recipes.watch import Silence
 
 WIDTH, ITEMS = 12, 40
@@ -201,3 +202,31 @@ def test_linear_heads_hold_maps_and_are_no_reason_against_folding() -> None:
     head = linear_head(inner)
     assert why_not_affine({"a": head, "b": TrunkHead(WIDTH)}) is None
     assert isinstance(head_of(space_of({"a": head}, {"a": 1.0}, "length", features()), outer), LinearHead)
+
+
+def test_the_network_is_taught_as_the_authors_teach_theirs() -> None:
+    teacher = torch.randn(64, 6, generator=torch.Generator().manual_seed(1))
+    told: list[int] = []
+    options = {"dim": 4, "hidden": 5, "seed": 3}
+    slow = student(teacher, steps=0, told=lambda done, of: None, **options)
+    found = student(teacher, steps=3, told=lambda done, of: told.append(done), **options)
+    parameters = [parameter.requires_grad_() for parameter in slow.parameters()]
+    moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
+    orders = torch.Generator().manual_seed(3)
+    for step in range(1, 4):
+        rows = teacher[torch.randperm(64, generator=orders)]
+        given = slow(rows)
+        small = given / given.norm(dim=1, keepdim=True)
+        ours, theirs = (((x[:, None] - x[None]) ** 2).sum(dim=2) for x in (small, rows))
+        loss = 64**2 * ((ours / ours.sum() - theirs / theirs.sum()) ** 2).sum().sqrt()
+        gradients = torch.autograd.grad(loss, parameters)
+        for parameter, gradient, (mean, square) in zip(parameters, gradients, moments, strict=True):
+            with torch.no_grad():
+                pull = gradient + 1e-4 * parameter
+                mean.mul_(0.9).add_(0.1 * pull)
+                square.mul_(0.999).add_(0.001 * pull**2)
+                size = (square / (1 - 0.999**step)).sqrt() + 0.01
+                parameter -= 0.001 * mean / (1 - 0.9**step) / size
+    assert told == [1, 2, 3]
+    for left, right in zip(found.parameters(), parameters, strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-6)

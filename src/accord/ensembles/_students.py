@@ -17,8 +17,9 @@ def stress_loss(student: Student, teacher: Teacher) -> Scalar:
     """How far the student's squared distances are from the teacher's, up to one common scale.
 
     L = B² · ‖D1 / ΣD1 - D2 / ΣD2‖_F with D1, D2 the B × B squared Euclidean distances of the student's and of the
-    teacher's rows: the compression loss in the code of Zabihzadeh, Alitbi & Mousavirad (arXiv 2107.01130). Equals B
-    times the root mean square of the relative errors, so far pairs weigh most. The teacher gets no gradient.
+    teacher's rows: the compression loss in the code of Zabihzadeh, Alitbi & Mousavirad (arXiv 2107.01130). Each side is
+    divided by its own sum, so no scale matters, but all pairs' errors count alike: far pairs weigh most. The teacher
+    gets no gradient.
 
     Both are (batch, dim), each of its own dim. A batch whose rows are all the same, in either, costs zero and still
     carries a gradient.
