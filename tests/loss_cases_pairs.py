@@ -37,6 +37,10 @@ CASES = (
     Case("triplet hard", lambda: TripletMargin(mining="hard", squared=False)),
     Case("triplet hard soft", lambda: TripletMargin(mining="hard", margin="soft")),
     Case("triplet all semi-hard", lambda: TripletMargin(mining="all_semi_hard", margin=0.5)),
+    Case(
+        "triplet all semi-hard, as Zabihzadeh",
+        lambda: TripletMargin(mining="all_semi_hard", margin=1.0, band=0.1, squared=False),
+    ),
     Case("triplet semi-hard swapped", lambda: TripletMargin(swap=True)),
     Case("triplet batch-hard swapped", lambda: TripletMargin(mining="batch_hard", squared=False, swap=True)),
     Case("n-pair", NPair, **N_PAIR),

@@ -20,6 +20,9 @@ DYNAMIC = {"learns_classes": True}
 CASES: tuple[Case, ...] = (
     Case("proxy-nca", lambda: ProxyNCA(DIM, CLASSES), **TABLE),
     Case("proxy-nca included", lambda: ProxyNCA(DIM, CLASSES, positive="included", scale=2.0), **TABLE),
+    Case(
+        "proxy-nca smoothed", lambda: ProxyNCA(DIM, CLASSES, positive="included", scale=3**0.5, smoothing=0.1), **TABLE
+    ),
     Case("proxy-nca++", lambda: ProxyNCAPlusPlus(DIM, CLASSES), **TABLE),
     Case("proxy-triplet", lambda: ProxyTriplet(DIM, CLASSES), **TABLE),
     Case("proxy-nca, two each", lambda: ProxyNCA(DIM, CLASSES, proxies_per_class=2, scale=1.0), **TABLE),

@@ -82,7 +82,7 @@ def log_sum(values: list[float]) -> float:
 # triplets
 
 
-def mined(mining: str, distance: Distance, labels: list[int], margin: float) -> Iterator[tuple[int, int, int]]:
+def mined(mining: str, distance: Distance, labels: list[int], band: float) -> Iterator[tuple[int, int, int]]:
     """The triplets of a mining rule, found one by one."""
     for a in range(len(labels)):
         positives, negatives = sides(labels, a)
@@ -99,7 +99,7 @@ def mined(mining: str, distance: Distance, labels: list[int], margin: float) -> 
         else:
             for p, n in product(positives, negatives):
                 gap = distance(a, n) - distance(a, p)
-                if mining == "all" or (mining == "hard" and gap <= 0) or (mining[:5] == "all_s" and 0 < gap <= margin):
+                if mining == "all" or (mining == "hard" and gap <= 0) or (mining[:5] == "all_s" and 0 < gap <= band):
                     yield a, p, n
 
 
@@ -111,7 +111,8 @@ def slow_triplets(options: dict[str, Any]) -> Slow:
             return squared(x[i], x[j]) if options.get("squared", True) else sqrt(squared(x[i], x[j]))
 
         margin, costs = options["margin"], []
-        for a, p, n in mined(options["mining"], distance, labels, 0.0 if margin == "soft" else margin):
+        band = options.get("band", 0.0 if margin == "soft" else margin)
+        for a, p, n in mined(options["mining"], distance, labels, band):
             far = min(distance(a, n), distance(p, n)) if options.get("swap") else distance(a, n)
             gap = distance(a, p) - far
             costs.append(log1p(exp(gap)) if margin == "soft" else max(0.0, gap + margin))
@@ -131,6 +132,9 @@ TRIPLETS: list[dict[str, Any]] = [
     {"margin": "soft", "mining": "all", "violating_only": True, "normalised": False},
     {"margin": 0.0, "mining": "hard"},
     {"margin": 0.3, "mining": "all_semi_hard", "normalised": False, "squared": False},
+    {"margin": 1.0, "mining": "all_semi_hard", "squared": False, "band": 0.1},
+    {"margin": 0.2, "mining": "all_semi_hard", "band": 0.5},
+    {"margin": 0.2, "mining": "all_semi_hard", "band": 0.5, "violating_only": True},
     *(
         {"margin": margin, "mining": mining, "squared": squares, "swap": True, "normalised": unit}
         for mining, margin in (("batch_hard", 0.4), ("semi_hard", 0.4), ("semi_hard", "soft"))
@@ -154,6 +158,16 @@ def test_going_through_slots_and_sorting_rows_find_the_same(
         monkeypatch.setattr(sets, "TABLE", table)
         monkeypatch.setattr(sets, "FEW", few)
         same(both(TripletMargin(**options), embeddings, labels), found)
+
+
+def test_a_band_below_the_margin_raises_each_triplet_and_moves_no_gradient() -> None:
+    embeddings, labels = lopsided()
+    (value, gradient), (low, same_gradient) = (
+        both(TripletMargin(margin=margin, mining="all_semi_hard", band=0.1, squared=False), embeddings, labels)
+        for margin in (1.0, 0.1)
+    )
+    torch.testing.assert_close(value, low + 0.9)
+    torch.testing.assert_close(gradient, same_gradient)
 
 
 def test_hard_and_semi_hard_triplets_make_up_all_that_cost_something() -> None:
@@ -566,6 +580,8 @@ WRONG = (
     (lambda: TripletMargin(margin="soft", mining="all_semi_hard"), "ends at the margin; give a number"),
     (lambda: TripletMargin(swap=True, mining="all"), "goes with mining='semi_hard' or 'batch_hard', not with 'all'"),
     (lambda: TripletMargin(swap=True, mining="hard"), "not with 'hard'"),
+    (lambda: TripletMargin(band=0.1), "goes with no other, and mining is 'semi_hard'"),
+    (lambda: TripletMargin(mining="all_semi_hard", band=0.0), "band must be more than 0"),
     (lambda: NPair(penalty=-1.0), "n_pair: penalty must be at least 0"),
     (lambda: NPairOVO(penalty=float("inf")), "n_pair_ovo: penalty must be a finite number"),
     (lambda: Tuplet(penalty=-1.0), "tuplet: penalty must be at least 0"),

@@ -89,6 +89,18 @@ def nca(scale: float, positive: str) -> Costs:
     return cost
 
 
+def smoothed_nca(length: float, smoothing: float) -> Costs:
+    """Unit items, proxies of a length, and a share of the target for all proxies but the own one."""
+
+    def cost(cosines: list[float], label: int) -> float:
+        distances = [1 + length**2 - 2 * length * c for c in cosines]
+        total = log(sum(exp(-d) for d in distances))
+        shares = [1 - smoothing if c == label else smoothing / (len(cosines) - 1) for c in range(len(cosines))]
+        return sum(share * (d + total) for share, d in zip(shares, distances, strict=True))
+
+    return cost
+
+
 def hinges(margin: float) -> Costs:
     def cost(cosines: list[float], label: int) -> float:
         d = [2 - 2 * c for c in cosines]
@@ -121,6 +133,10 @@ Making = tuple[Callable[[], nn.Module], Costs]
 MAKINGS: dict[str, Making] = {
     "nca": (lambda: ProxyNCA(4, CLASSES, scale=1.5), nca(1.5, "excluded")),
     "nca included": (lambda: ProxyNCA(4, CLASSES, scale=2.0, positive="included"), nca(2.0, "included")),
+    "nca as Zabihzadeh": (
+        lambda: ProxyNCA(4, CLASSES, scale=3**0.5, positive="included", smoothing=0.1),
+        smoothed_nca(3.0, 0.1),
+    ),
     "nca++": (lambda: ProxyNCAPlusPlus(4, CLASSES), nca(3.0, "included")),
     "nca++ warm": (lambda: ProxyNCAPlusPlus(4, CLASSES, temperature=0.5), nca(0.5**-0.5, "included")),
     "triplet": (lambda: ProxyTriplet(4, CLASSES), hinges(0.2)),
@@ -417,6 +433,12 @@ WRONG = (
     (lambda: ArcFace(4, 1), "classes must be a whole number of at least 2"),
     (lambda: SubCentreArcFace(4, 5, centres=0), "centres must be a whole number of at least 1"),
     (lambda: SubCentreArcFace(4, 5, margin=2.0), "margin must be"),
+    (lambda: ProxyNCA(4, 5, smoothing=0.1), "smoothing needs the own proxy"),
+    (lambda: ProxyNCA(4, 5, smoothing=1.0, positive="included"), "smoothing must be"),
+    (
+        lambda: ProxyNCA(4, 5, smoothing=0.1, positive="included", assignment="dynamic"),
+        "Leave one of them out",
+    ),
     (lambda: SubCentreArcFace(4, 5, scale=0.0), "scale must be"),
     (lambda: SubCentreArcFace(4, 1), "classes must be"),
     (lambda: soft_triple(*batch(0), torch.ones(7, 4)), "7 is no multiple of 10"),

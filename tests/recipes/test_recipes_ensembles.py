@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+import accord
 from accord.ensembles import Ensemble, FixedWeights, NashMTL, PlainSum, PublishedWeights
 from accord.errors import UsageError
+from accord.losses import BinomialDeviance, ProxyNCA, SmoothedCrossEntropy, TripletMargin
 from accord.recipes import resolve, resume_run, train_run
 from accord.recipes.build import build_embedder, build_objective, build_optimizer, check_parts
 from accord.recipes.config import EnsembleConfig, RunConfig
@@ -187,6 +189,41 @@ def test_a_run_learns_under_every_weighting(weighting: str, tiny_folder: Path, t
     told = [number for number, step in enumerate(steps) if "gradients" in step]
     assert told == list(range(0, len(steps), 1 if weighting == "grad_norm" else WATCHED))
     assert ("scales" in steps[-1]) == (weighting == "published")
+
+
+@pytest.mark.pretrained
+@pytest.mark.slow
+def test_heads_of_a_run_are_weighed_by_what_was_learned(tiny_folder: Path, tmp_path: Path) -> None:
+    settings = (*TINY, "training.rates.weights=0.1", "training.keep=last", "evaluation.test=false")
+    config = resolve(recipe="wedl", file={"data": {"source": str(tiny_folder)}}, settings=settings)
+    train_run(config, tmp_path / "run")
+    last = logged_steps(tmp_path / "run")[-1]
+    weights = {name: factor * last["scales"][name] for name, factor in last["weights"].items()}
+    learned = [weight / sum(weights.values()) for weight in weights.values()]
+    assert learned != pytest.approx([0.25, 0.125, 0.25, 0.375], abs=3e-3)
+    found = accord.load(tmp_path / "run").weights
+    # the last step's own change, at a rate that has fallen to nearly nothing, is not in the log
+    assert [found[name] / sum(found.values()) for name in weights] == pytest.approx(learned, abs=1e-3)
+
+
+def test_the_published_method_is_a_recipe() -> None:
+    config = resolve(recipe="wedl", settings=SMALL)
+    embedder = build_embedder(config)
+    objective = build_objective(config, classes=10, steps_per_epoch=3)
+    assert isinstance(objective, Ensemble)
+    assert isinstance(objective.weighting, PublishedWeights)
+    weights = objective.weighting.loss_weights.detach().square() + 1 / 16
+    assert weights.tolist() == pytest.approx([0.25, 0.125, 0.25, 0.375])
+    assert set(embedder.heads) == set(objective.names)
+    rules = {name: member.rule for name, member in objective.members.items()}
+    assert rules == {
+        "smoothed_cross_entropy": SmoothedCrossEntropy(8, 10, smoothing=0.15, spread="others").rule,
+        "triplet_margin": TripletMargin(margin=1.0, mining="all_semi_hard", band=0.1, squared=False).rule,
+        "binomial_deviance": BinomialDeviance(alpha=25.0, beta=2.0, margin=0.5).rule,
+        "proxy_nca": ProxyNCA(8, 10, scale=3**0.5, positive="included", smoothing=0.1).rule,
+    }
+    # λ of the best run in full
+    assert (config.ensemble.diversity, config.ensemble.diversity_weight) == ("distance_hinge", 0.1)
 
 
 @pytest.mark.pretrained

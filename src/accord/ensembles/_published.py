@@ -31,7 +31,7 @@ class PublishedWeights(nn.Module):
     Each loss is first brought to the common scale, l̂_j = (l̄ / l̄_j) · l_j, with l̄_j the mean of l_j over all steps
     so far, this one included, and l̄ the mean of the l̄_j; both are constants for the gradient. Then `published_total`
     weighs them. The weights begin at `prior`, made to sum to 1, and are `loss_weights`, c in the formula: train them
-    at a low rate of their own (the paper's is Adam's 1e-4).
+    at a low rate of their own (the paper's is Adam's 1e-4, eps 0.01, with a weight decay of 1e-4).
 
     A member whose share of the prior is below 1/(4m) is refused, as no c gives that weight. At exactly 1/(4m) its c is
     0 and has no gradient: the weight stays there for ever. No prior and equal ones are fine, as 1/m is above.

@@ -78,6 +78,7 @@ def binomial_deviance(
     Yi, Lei & Li, 2014 (arXiv 1407.4979), with means over each anchor's positives and negatives. A cost of
     25 on top of a slope of 2 inside the exponential, as the original is usually quoted, is alpha=50 here; our default
     25 is that of later ensembles. `negative_cost` stands outside. An item is no positive of itself; equal items are.
+    Zabihzadeh et al. (arXiv 2107.01130) take inner products, divide by the batch and drop positives of 1 or more.
     """
     return sweep(BinomialDevianceRule(alpha, beta, margin, negative_cost), embeddings, labels)
 

@@ -34,6 +34,7 @@ class TripletMarginRule:
     unit: bool = True
     violating_only: bool = False
     swap: bool = False
+    band: float | None = None
     name = "triplet_margin"
     slotted = True
 
@@ -47,6 +48,13 @@ class TripletMarginRule:
             raise UsageError("triplet_margin: mining='all_semi_hard' ends at the margin; give a number, not 'soft'.")
         if self.margin != "soft":
             check_range(self.name, "margin", self.margin, low=0)
+        if self.band is not None:
+            if self.mining != "all_semi_hard":
+                raise UsageError(
+                    f"triplet_margin: band says how far mining='all_semi_hard' reaches; it goes with no other, and "
+                    f"mining is '{self.mining}'."
+                )
+            check_range(self.name, "band", self.band, low=0, open_low=True)
         if self.swap and self.mining not in ("semi_hard", "batch_hard"):
             raise UsageError(
                 f"triplet_margin: swap=True compares the positive and the negative of single triplets; it goes with "
@@ -72,7 +80,7 @@ class TripletMarginRule:
             return self._single(gaps(block, picks, others), picks.kept)
         if self.margin == "soft":
             return self._tally(softly(block, self.mining))
-        return self._tally(hinges_sorted(block, self.mining, self.margin))
+        return self._tally(hinges_sorted(block, self.mining, self.margin, self._reach))
 
     def pull(self, block: Block, *vectors: Tensor) -> Pull:
         """By hand: one or none for each triplet, or the logistic function of its gap."""
@@ -81,8 +89,15 @@ class TripletMarginRule:
         if not few_slots(block):
             return autograd_pull(self, block, ())
         margin = None if self.margin == "soft" else self.margin
-        sums, by_positives, by_negatives = by_slots(block, self.mining, margin)
+        sums, by_positives, by_negatives = by_slots(block, self.mining, margin, self._reach)
         return Pull(self._tally(sums), by_positives, by_negatives)
+
+    @property
+    def _reach(self) -> float:
+        """How far behind its positive a semi-hard negative may lie; other sets have no such end."""
+        if self.band is not None:
+            return self.band
+        return 0.0 if self.margin == "soft" else self.margin
 
     def _tally(self, sums: Sums) -> Tally:
         return Tally(sums.costs, sums.violating if self.violating_only else sums.mined)
@@ -120,6 +135,7 @@ def triplet_margin(
     normalised: bool = True,
     violating_only: bool = False,
     swap: bool = False,
+    band: float | None = None,
 ) -> Scalar:
     """Ask that an item lies closer to one of its class than to one of another, by `margin`.
 
@@ -131,8 +147,9 @@ def triplet_margin(
     Which triplets: `semi_hard`, for each ordered positive pair the closest negative strictly farther than the
     positive, or, where none is farther, the farthest negative; `batch_hard`, each anchor's farthest positive and
     closest negative; `all`; `hard`, those whose negative is no farther than the positive; `all_semi_hard`, those whose
-    negative is farther, but by no more than the margin. None of them writes triplets down: O(batch² · positives) time
-    or a sort of each row, O(batch) memory. The soft margin over a set stays exact, at an exponential per triplet.
+    negative is farther, but by no more than `band`, by default the margin. None of them writes triplets down:
+    O(batch² · positives) time or a sort of each row, O(batch) memory. The soft margin over a set stays exact, at an
+    exponential per triplet.
 
     `swap` takes the smaller of d(a,n) and d(p,n) for the negative's distance, after mining; for single triplets only.
 
@@ -140,7 +157,8 @@ def triplet_margin(
     which it does not specify. Hermans et al. 2017: `mining="batch_hard", squared=False, normalised=False`, `"soft"`
     optional; their BA variant is `all`, BA≠0 is `all` with `violating_only`. Balntas et al., BMVC 2016: `swap`.
     """
-    return _swept(TripletMarginRule(margin, mining, squared, normalised, violating_only, swap), embeddings, labels)
+    rule = TripletMarginRule(margin, mining, squared, normalised, violating_only, swap, band)
+    return _swept(rule, embeddings, labels)
 
 
 class TripletMargin(RowLoss):
@@ -155,9 +173,10 @@ class TripletMargin(RowLoss):
         normalised: bool = True,
         violating_only: bool = False,
         swap: bool = False,
+        band: float | None = None,
     ) -> None:
         super().__init__()
-        self.rule = TripletMarginRule(margin, mining, squared, normalised, violating_only, swap)
+        self.rule = TripletMarginRule(margin, mining, squared, normalised, violating_only, swap, band)
 
     @property
     def shareable(self) -> bool:

@@ -21,7 +21,7 @@ class Sums(NamedTuple):
     violating: Tensor
 
 
-def hinges_sorted(block: Block, kind: Set, margin: float) -> Sums:
+def hinges_sorted(block: Block, kind: Set, margin: float, band: float) -> Sums:
     """The hinge over a set, for autograd: with a row's negatives sorted, a positive's set is a run of them.
 
     Its costs sum to count · (d(a,p) + margin) - (the run's sum), which prefix sums give. A sort per row, whatever the
@@ -35,7 +35,7 @@ def hinges_sorted(block: Block, kind: Set, margin: float) -> Sums:
         last = torch.searchsorted(ascending, here, right=True)
     if kind == "all_semi_hard":
         first = torch.searchsorted(ascending, here, right=True)
-        last = torch.searchsorted(ascending, reach, right=True)
+        last = torch.searchsorted(ascending, (positives + band).detach().contiguous(), right=True)
     costly = torch.minimum(last, torch.searchsorted(ascending, reach)).clamp_min(first)
     finite = torch.where(ascending.isfinite(), block.negatives.gather(1, order), 0)
     prefix = F.pad(finite.cumsum(dim=1), (1, 0))
@@ -55,7 +55,7 @@ def softly(block: Block, kind: Set) -> Sums:
     return Sums(costs.sum(dim=(1, 2)), mined, violating)
 
 
-def by_slots(block: Block, kind: Set, margin: float | None) -> tuple[Sums, Tensor, Tensor]:
+def by_slots(block: Block, kind: Set, margin: float | None, band: float) -> tuple[Sums, Tensor, Tensor]:
     """By hand: the sums with their derivatives by positives and negatives, some slots after the other.
 
     A few passes over row × column numbers for each slot, so it pays for few of them. `margin=None` is the soft margin.
@@ -75,8 +75,9 @@ def by_slots(block: Block, kind: Set, margin: float | None) -> tuple[Sums, Tenso
         else:
             mined = torch.le(negatives, here, out=inside).sum(dim=2)
         if kind == "all_semi_hard":
-            inside.neg_().add_(1)
-            mined = (negatives <= reach).sum(dim=2) - mined
+            within = negatives <= here + band
+            mined = within.sum(dim=2) - mined
+            inside.neg_().add_(within)
         torch.sub(reach, negatives, out=gaps)
         costs, violating, slopes = (_soft_ if margin is None else _hinge_)(gaps, None if kind == "all" else inside)
         by_negatives.sub_(slopes.sum(dim=1) if size > 1 else slopes[:, 0])

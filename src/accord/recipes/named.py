@@ -43,6 +43,28 @@ RECIPES: dict[str, Recipe] = {
             ],
         },
     ),
+    "wedl": Recipe(
+        "the ensemble paper's own four losses, a head each, with its weights and its term for diversity",
+        {
+            # Zabihzadeh et al., arXiv 2107.01130, as in the run their code repeats; rates and batches are ours
+            "losses": [
+                {"type": "smoothed_cross_entropy", "options": {"smoothing": 0.15, "spread": "others"}},
+                {
+                    "type": "triplet_margin",
+                    "options": {"margin": 1.0, "mining": "all_semi_hard", "band": 0.1, "squared": False},
+                },
+                {"type": "binomial_deviance"},
+                {"type": "proxy_nca", "options": {"scale": 3**0.5, "positive": "included", "smoothing": 0.1}},
+            ],
+            "model": {"dim": 64},
+            "ensemble": {
+                "weighting": "published",
+                "prior": [2.0, 1.0, 2.0, 3.0],
+                "diversity": "distance_hinge",
+                "diversity_weight": 0.1,
+            },
+        },
+    ),
     "relations": Recipe(
         "three losses that learn from pairs and triplets without classes; the default with data.relations",
         {

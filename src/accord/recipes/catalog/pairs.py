@@ -36,6 +36,7 @@ LOSSES: dict[str, LossInfo] = {
             "normalised": "bring embeddings to length one first",
             "violating_only": "average over the triplets that cost something only",
             "swap": "a negative's distance is the smaller of those to the anchor and to the positive",
+            "band": "how much farther than a positive 'all_semi_hard' looks for negatives; by default the margin",
         },
         {
             "cub": {"margin": 0.0961, **_ALL_VIOLATING},

@@ -27,6 +27,7 @@ LOSSES: dict[str, LossInfo] = {
             "scale": "length embeddings and proxies are brought to; 1 / scale² is a temperature",
             "positive": "whether the own proxy stands among those an item is told from: excluded (paper) or included",
             **OWNED,
+            "smoothing": "share of the target that the other proxies get in equal parts; with positive=included",
         },
         # published as scale²: 13.98, 7.97 and 10.73, with the own proxy included
         {
