@@ -216,14 +216,14 @@ class _Odd(torch.nn.Module):
 
     seen: Tensor
 
-    def __init__(self, value: float) -> None:
+    def __init__(self, value: float, good: int = 2) -> None:
         super().__init__()
-        self.value = value
+        self.value, self.good = value, good
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
 
     def forward(self, embeddings: Tensor, labels: object) -> Tensor:
         self.seen += 1
-        loss: Tensor = embeddings.square().mean() if self.seen <= 2 else self.value * embeddings.square().sum()
+        loss: Tensor = embeddings.square().mean() if self.seen <= self.good else self.value * embeddings.square().sum()
         return loss
 
 
@@ -239,6 +239,7 @@ def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def use(value: float) -> None:
         module.odd = partial(_Odd, value)  # type: ignore[attr-defined]
+        module.always = partial(_Odd, value, good=0)  # type: ignore[attr-defined]
 
     return use
 
@@ -315,15 +316,33 @@ def test_a_run_that_is_not_asked_to_leave_it_out_stops_and_names_it(
 
 
 @pytest.mark.slow
+def test_a_run_of_which_every_step_was_undone_is_no_run_and_of_some_it_is_told(
+    odd: Any, tiny_folder: Path, tmp_path: Path
+) -> None:
+    odd(float("nan"))
+    with pytest.raises(NumericError, match=r"All 9 steps were undone(.|\n)*lower the rates"):
+        train_run(_run(tiny_folder, "losses=[{type: 'odd_losses:always'}, {type: n_pair}]"), tmp_path / "all")
+    watch = _Listen()
+    report = train_run(_run(tiny_folder, "training.steps=8", "evaluation.test=true"), tmp_path / "some", watch=watch)
+    (told,) = [note for note in report["notes"] if "undone" in note]
+    assert told in watch.warnings
+    assert told.startswith("6 steps were undone, of 8, as the loss or its gradient was not finite")
+    assert RunFolder.open(tmp_path / "some").load_tensors("evaluation.safetensors")[1]["skipped_steps"] == 6
+
+
+@pytest.mark.slow
 def test_such_a_run_is_reported_and_compressed(odd: Any, tiny_folder: Path, tmp_path: Path) -> None:
     odd(0.0)
     report = train_run(_run(tiny_folder, "ensemble.idle=exclude", "evaluation.test=true"), tmp_path / "run")
     note = "odd was left out of the ensemble after step 5, as its loss was exactly 0 in 3 steps in a row."
     assert note in report["notes"]
     assert note in (tmp_path / "run" / "report.html").read_text()
-    for method in ("fold", "pca"):
-        small = compress_run(tmp_path / "run", dim=8, method=method, out=tmp_path / method, allow_imports=True)
+    for method, dim in (("fold", 8), ("pca", 8), ("wccn", None)):
+        small = compress_run(tmp_path / "run", dim=dim, method=method, out=tmp_path / method, allow_imports=True)
         assert small["weights"]["odd"] == 0
+        assert small["dim"] == small["after"]["numbers"] == accord.load(tmp_path / method).dim
+    with pytest.raises(UsageError, match=r"have 16 numbers\. Give fewer"):
+        compress_run(tmp_path / "run", dim=17, method="pca", out=tmp_path / "more", allow_imports=True)
 
 
 @pytest.mark.slow

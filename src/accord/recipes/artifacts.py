@@ -23,6 +23,7 @@ MODEL, BEST, INDEX, DATA, CONFIG = (
     "data.json",
     "config.yaml",
 )
+COMPRESSION = "compression.json"  # how a run was made of another one; the first file that it gets
 EMBED_BATCH = 128
 
 
@@ -37,6 +38,8 @@ def load_embedder(run: RunFolder, name: str = MODEL, *, allow_imports: bool = Fa
 
     A model whose backbone is code of another package is only loaded with `allow_imports`.
     """
+    if name == MODEL and not run.exists(MODEL) and run.exists(COMPRESSION):
+        raise ArtifactError(half_compressed(run))
     _expect(run, name, "model", "Its training has not ended; go on with: accord train --resume")
     tensors, metadata = run.load_tensors(name)
     if "embedder" not in metadata:
@@ -48,6 +51,15 @@ def load_embedder(run: RunFolder, name: str = MODEL, *, allow_imports: bool = Fa
     except RuntimeError as error:
         raise ArtifactError(f"{run.path / name} does not fit its own description: {error}") from None
     return embedder.eval()
+
+
+def half_compressed(run: RunFolder) -> str:
+    """What to say of a run that was to be another one's compression, and has no model."""
+    source = run.read_json(COMPRESSION)["source"] if run.exists(COMPRESSION) else "RUN"
+    return (
+        f"{run.path} was compressed from another run, and stopped before its end. There is no training to go on with.\n"
+        f"  Make it anew: accord compress {source} --out {run.path} --overwrite"
+    )
 
 
 def load(path: str | Path, *, allow_imports: bool = False) -> Embedder:

@@ -16,6 +16,7 @@ from accord.errors import ArtifactError
 from accord.models import Embedder
 from accord.recipes.artifacts import fingerprint as model_fingerprint
 from accord.recipes.config import RunConfig
+from accord.recipes.log_entry import undone
 from accord.recipes.run_evaluation import protocol_of
 from accord.runs import RunFolder
 from accord.types import Evaluation, Json, Manifest
@@ -86,7 +87,7 @@ def facts_of(
 ) -> Json:
     """Everything that two runs must share, or that sets them apart: gallery, protocol, model, budget, seed."""
     model, training = config.model, config.training
-    steps = [entry for entry in run.read_log() if "loss" in entry]
+    taken = undone(run.read_log())
     return {
         "schema_version": SCHEMA_VERSION,
         "accord_version": accord.__version__,
@@ -104,8 +105,8 @@ def facts_of(
         "embedding_size": embedder.dim,
         "batch": f"{training.classes_per_batch} classes × {training.per_class}",
         "epochs": training.epochs,
-        "steps": len(steps),
-        "skipped_steps": sum(bool(entry.get("skipped")) for entry in steps),
+        "steps": taken.of,
+        "skipped_steps": taken.steps,
         "training_seconds": training_seconds,
         "tuning": _tuning(run),
         "model": model_fingerprint(embedder),

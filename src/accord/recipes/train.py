@@ -6,12 +6,13 @@ from pathlib import Path
 import torch
 
 from accord.data import shorter_sides
-from accord.errors import UsageError
+from accord.errors import NumericError, UsageError
 from accord.models import Embedder
 from accord.recipes.artifacts import (
     BEST,
     CONFIG,
     embed_items,
+    half_compressed,
     load_config,
     load_data,
     load_embedder,
@@ -26,7 +27,7 @@ from accord.recipes.evaluate import report_on
 from accord.recipes.features import Looked
 from accord.recipes.idle_members import excluded_entry
 from accord.recipes.interrupt import StoppedError, stop_flag
-from accord.recipes.log_entry import step_entry
+from accord.recipes.log_entry import step_entry, undone
 from accord.recipes.metric import MOST, with_metric
 from accord.recipes.per_query import TUNING
 from accord.recipes.proxy_log import warnings_of
@@ -96,10 +97,7 @@ def resume_run(
         config, manifest = load_config(run), load_data(run)
         ask_before_imports(config, allow_imports=allow_imports)
         if config.compression is not None:
-            raise UsageError(
-                f"{path} was compressed from another run, and stopped before its end. There is no training to go on "
-                f"with.\n  Make it anew: accord compress RUN --out {path} --overwrite"
-            )
+            raise UsageError(half_compressed(run))
         state = run.load_state()
         session = open_session(config, manifest)
         session.begin, first = begin, 0
@@ -236,6 +234,7 @@ def _judge(run: RunFolder, session: Session, *, step: int, watch: Watch) -> None
 def _finish(run: RunFolder, session: Session, watch: Watch, *, keep_features: bool) -> Json:
     """Choose the checkpoint, write the model, evaluate, write index and report, seal the folder."""
     seconds = session.seconds
+    _look_at_undone(run, watch)
     embedder = session.deployed()
     if session.config.training.keep == "best" and session.best:
         if run.load_tensors(BEST)[1].get("step") == session.best["step"]:
@@ -263,6 +262,18 @@ def _finish(run: RunFolder, session: Session, watch: Watch, *, keep_features: bo
         looked=looked if 0 < len(looked.own.ids) <= MOST else None,  # of more, features are too many to keep
         keep_features=keep_features,
     )
+
+
+def _look_at_undone(run: RunFolder, watch: Watch) -> None:
+    """Say how many steps were undone; refuse to go on with a model that learned nothing."""
+    found = undone(run.read_log())
+    if found.steps and found.steps == found.of:
+        raise NumericError(
+            f"All {found.of} steps were undone, as their loss or gradient was not finite: the model learned nothing.\n"
+            "  Look at the images and at losses of your own, lower the rates, or clip the gradient."
+        )
+    for note in found.notes:
+        watch.warn(note)
 
 
 def _tell_heads(run: RunFolder, embedder: Embedder, session: Session, watch: Watch) -> None:

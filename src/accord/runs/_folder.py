@@ -72,8 +72,8 @@ class RunFolder:
             raise UsageError(f"{path} holds files that are no run of accord's. Choose another --out.")
         if contents and not overwrite:
             raise UsageError(
-                f"{path} holds a run already. Go on with it by --resume, choose another --out, or replace it by "
-                "--overwrite."
+                f"{path} holds a run already. Choose another --out, or replace it by --overwrite; a training that was "
+                f"stopped goes on by accord train --resume {path}."
             )
         if not above.is_dir():
             raise UsageError(f"{path} can't be made: {above} is a file, not a folder. Choose another --out.")
