@@ -1,6 +1,7 @@
 """Compressing a run: a run of its own comes out, fitted without the test classes, judged beside the first."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -69,6 +70,18 @@ def test_heads_that_fitted_weights_leave_out_are_not_among_those_kept(
     )
     found = compress_run(closed, method="heads", fit_weights=True, out=tmp_path / "kept")
     assert found["after"]["numbers"] == load_embedder(RunFolder.open(tmp_path / "kept")).dim == 32
+    found = compress_run(closed, method="wccn", fit_weights=True, out=tmp_path / "normalised")
+    assert found["dim"] == found["after"]["numbers"] == load_embedder(RunFolder.open(tmp_path / "normalised")).dim == 32
+    with pytest.raises(UsageError, match=r"dim=33, but the fitted weights leave only contrastive, triplet_margin"):
+        compress_run(closed, dim=33, method="pca", fit_weights=True, out=tmp_path / "more")
+
+
+def test_before_is_the_whole_run_whichever_heads_are_taken(tiny_run: Path, tmp_path: Path) -> None:
+    found = compress_run(tiny_run, method="heads", heads={"n_pair": None}, out=tmp_path / "one")
+    assert found["before"]["numbers"] == accord.load(tiny_run).dim == 1360
+    assert found["after"]["numbers"] == 16
+    whole, one = (read_report(path)["metrics"]["recall@1"] for path in (tiny_run, tmp_path / "one"))
+    assert (found["original"]["recall@1"], found["metrics"]["recall@1"]) == (whole, one)
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +233,8 @@ def test_by_default_there_are_the_numbers_of_one_head_beside_the_run(
         ({"dim": 0}, UsageError, "dim must be a whole number of at least 1"),
         ({"dim": 1361}, UsageError, "dim=1361, but this run's embeddings have 1360 numbers"),
         ({"dim": 36}, DataError, r"there are 36 training images.*\n.*--dim 35 or less"),
+        ({"dim": 8, "seed": -1}, UsageError, "seed must be a whole number of at least 0"),
+        ({"dim": 8, "seed": 10**30}, UsageError, "seed must be a whole number of at least 0 and at most"),
         ({"dim": 8, "method": "pcaa"}, UnknownNameError, "Did you mean 'pca'"),
         ({"dim": 8, "scale": "lenght"}, UnknownNameError, "Did you mean 'length'"),
         ({"dim": 8, "method": "fold", "scale": "unit"}, UsageError, "--scale length or distance"),
@@ -253,11 +268,15 @@ def test_a_run_that_is_not_finished_is_refused(tiny_run: Path, tmp_path: Path) -
         compress_run(copy, dim=8, out=tmp_path / "out")
 
 
-def test_a_compressed_run_that_was_stopped_is_not_trained_on(compressed, tmp_path: Path) -> None:
+def test_a_compressed_run_that_was_stopped_is_not_trained_on(compressed, tiny_run: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(compressed[0], tmp_path / "copy"))
     (copy / "manifest.json").unlink()
-    with pytest.raises(UsageError, match=r"compressed from another run.*\n.*accord compress RUN"):
+    anew = rf"compressed from another run.*\n.*accord compress {re.escape(str(tiny_run))} --out .*copy --overwrite"
+    with pytest.raises(UsageError, match=anew):
         resume_run(copy)
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(ArtifactError, match=anew):
+        accord.load(copy)
 
 
 def test_a_configuration_cannot_ask_for_compression(compressed) -> None:

@@ -96,11 +96,6 @@ def _fold(given: Material, dim: int, scale: str) -> Candidate:
             f"compress: these heads can't be folded into one: {why}.\n"
             "  Put a map on top of them instead: --method pca, lda or auto."
         )
-    if scale == "unit":
-        raise UsageError(
-            "compress: heads that are each brought to unit length can't be folded.\n"
-            "  Scale each as a whole: --scale length or distance."
-        )
     space = given.space(scale)
     inner = space.affine()
     assert inner is not None, "it was asked why not"
@@ -170,8 +165,13 @@ def plans(heads: Mapping[str, nn.Module], scale: str | None) -> list[tuple[str, 
 
 
 def check_names(method: str, scale: str | None) -> None:
-    """Refuse a method or a scale that nobody knows."""
+    """Refuse a method or a scale that nobody knows, and one that can't go with the other."""
     if method not in (AUTO, *METHODS):
         raise UnknownNameError("method of compression", method, (AUTO, *METHODS))
     if scale is not None and scale not in SCALES:
         raise UnknownNameError("scale of heads", scale, SCALES)
+    if (method, scale) == ("fold", "unit"):
+        raise UsageError(
+            "compress: heads that are each brought to unit length can't be folded.\n"
+            "  Scale each as a whole: --scale length or distance."
+        )

@@ -66,22 +66,22 @@ def compress_run(
     """
     watch, begin = watch or Silence(), time.perf_counter()
     check_names(method, scale)
+    check_count("compress", "seed", seed, low=0)
     run = RunFolder.open(path)
     config = load_config(run)
     ask_before_imports(config, allow_imports=allow_imports)
     used = load_embedder(run, allow_imports=allow_imports)
     embedder = pick_heads(without_metric(used), heads)
     manifest = load_data(run)
-    dim = _dim(dim, method, embedder, config, len(manifest.only("train")))
+    asked, dim = dim, _dim(dim, method, embedder, config, len(manifest.only("train")))
     out = out or _beside(path, dim)
     if out.resolve() == path.resolve():
         raise UsageError("compress: what is compressed becomes a run of its own; give another folder: --out.")
     RunFolder.check_free(out, overwrite=overwrite)
-    source = _look(run, config, embedder, used if heads is None else embedder, manifest, watch)
+    source = _look(run, config, embedder, used, manifest, watch)
     shares = _shares(source, fit_weights, watch)
     given = Material(heads_of(embedder, shares), shares, source.train, 2 * _head_dim(config), seed, watch)
-    if method == HEADS:  # of which fitted weights may have left some out
-        dim = sum(embedder.dims[name] for name in given.heads)
+    dim = _left(dim, asked, method, embedder, given)
     chosen, tried = _choose(source, given, dim, method, scale, watch)
     document = document_of(source, given, chosen, tried, dim, fitted=fit_weights, named=heads is not None)
     document["seconds"] = time.perf_counter() - begin
@@ -99,25 +99,44 @@ def _head_dim(config: RunConfig) -> int:
     return config.model.dim
 
 
+def _numbers(embedder: Embedder) -> int:
+    """How many numbers the heads have that count for something."""
+    return sum(embedder.dims[name] for name, weight in embedder.weights.items() if weight > 0)
+
+
+def _left(dim: int, asked: int | None, method: str, embedder: Embedder, given: Material) -> int:
+    """How many numbers there can be of those heads that fitted weights have left."""
+    whole = sum(embedder.dims[name] for name in given.heads)
+    if method == HEADS or (method == WCCN and asked is None):
+        return whole
+    if dim > whole:
+        raise UsageError(
+            f"compress: dim={dim}, but the fitted weights leave only {', '.join(given.heads)}, which have {whole} "
+            "numbers.\n  Give fewer, or leave out --fit-weights."
+        )
+    return dim
+
+
 def _dim(dim: int | None, method: str, embedder: Embedder, config: RunConfig, images: int) -> int:
     """How many numbers, refused where there are not so many."""
+    whole = _numbers(embedder)
     if method == HEADS:
-        if dim not in (None, embedder.dim):
+        if dim not in (None, whole):
             raise UsageError(
-                f"compress: dim={dim}, but these heads have {embedder.dim} numbers side by side, and the method heads "
+                f"compress: dim={dim}, but these heads have {whole} numbers side by side, and the method heads "
                 "makes no fewer of them. Leave --dim out, or take --method pca."
             )
-        return embedder.dim
+        return whole
     if dim is None and method == WCCN:
-        return embedder.dim
+        return whole
     if dim is None:
         dim = _head_dim(config)
-        if dim >= embedder.dim:
-            raise UsageError(f"compress: this run's embeddings have {embedder.dim} numbers; say how few: --dim.")
+        if dim >= whole:
+            raise UsageError(f"compress: this run's embeddings have {whole} numbers; say how few: --dim.")
     check_count("compress", "dim", dim)
-    if dim > embedder.dim:
-        raise UsageError(f"compress: dim={dim}, but this run's embeddings have {embedder.dim} numbers. Give fewer.")
-    if dim >= images and (method, dim) != (WCCN, embedder.dim):
+    if dim > whole:
+        raise UsageError(f"compress: dim={dim}, but this run's embeddings have {whole} numbers. Give fewer.")
+    if dim >= images and (method, dim) != (WCCN, whole):
         raise DataError(
             f"compress: dim={dim}, but there are {images} training images, which span {images - 1} directions.\n"
             f"  Give --dim {max(1, images - 1)} or less."

@@ -10,7 +10,7 @@ from torch import nn
 from accord.evaluation import evaluate
 from accord.geometry import normalise
 from accord.models import Embedder
-from accord.recipes.artifacts import CONFIG, fingerprint, save_data, save_embedder
+from accord.recipes.artifacts import COMPRESSION, CONFIG, fingerprint, save_data, save_embedder
 from accord.recipes.compress.methods import Candidate, Material
 from accord.recipes.compress.space import Cost, Stored, cost_of, outputs_of
 from accord.recipes.config import RunConfig
@@ -23,7 +23,6 @@ from accord.recipes.watch import Watch
 from accord.runs import RunFolder
 from accord.types import Json, Labelled, Manifest
 
-COMPRESSION = "compression.json"
 SCHEMA_VERSION = 1
 HEAD = "compressed"
 
@@ -94,6 +93,7 @@ def write_compressed(
     small = small.to(next(embedder.backbone.parameters()).device).eval()
     training = _training_seconds(old)
     with RunFolder.create(out, overwrite=overwrite) as run:
+        run.write_json(COMPRESSION, document)  # first: it tells whoever finds half a run what to do
         run.write_text(CONFIG, dump(config))
         save_data(run, source.manifest)
         for entry in old.read_log():
@@ -101,7 +101,6 @@ def write_compressed(
         if old.exists(TUNING):
             run.write_json(TUNING, old.read_json(TUNING))
         save_embedder(run, small)
-        run.write_json(COMPRESSION, document)
         run.write_json(VALIDATION, {"validation": document["validation"] and document["validation"]["after"]})
         result = {"run": str(out), **document, "metrics": None, "original": None}
         if not config.evaluation.test:

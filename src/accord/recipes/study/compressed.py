@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from accord.ensembles import STUDENT
 from accord.errors import UnknownNameError, UsageError
 from accord.recipes.compress.heads import check_heads
-from accord.recipes.compress.methods import check_names
+from accord.recipes.compress.methods import HEADS, check_names
 from accord.recipes.compress.run import compress_run
 from accord.recipes.config import RunConfig
-from accord.recipes.head_names import used_names
+from accord.recipes.head_names import TRUNK, used_names
+from accord.recipes.students import student_dim
 from accord.recipes.study.config import CompressArm
 from accord.recipes.watch import Watch
 
@@ -27,6 +29,7 @@ def check_compressed(
         try:
             check_names(arm.method, arm.scale)
             check_heads(arm.heads, used_names(arms[arm.of]))
+            _check_numbers(arm, arms[arm.of])
         except (UnknownNameError, UsageError) as error:
             raise UsageError(f"The arm '{name}' does not fit.\n  {error}") from None
     if compressed and "embedding_size" not in allow:
@@ -34,6 +37,23 @@ def check_compressed(
             "compress: arms that are made of others have other numbers of their own, which the comparison refuses.\n"
             "  Say that you want it so, and it will name it: allow: [embedding_size]"
         )
+
+
+def _check_numbers(arm: CompressArm, config: RunConfig) -> None:
+    """Refuse what has no heads to be made of, or more numbers than there are, as far as no image need be seen."""
+    names = used_names(config) if arm.heads is None else list(arm.heads)
+    if not names:
+        raise UsageError("heads: names no head. Name some, such as [trunk], or leave it out.")
+    if arm.fit_weights and len(names) == 1:
+        raise UsageError(f"fit_weights: weighs heads against each other, and there is one, {names[0]}. Leave it out.")
+    each = student_dim(config) if names == [STUDENT] else config.model.dim
+    if TRUNK in names or each is None or arm.dim is None:
+        return
+    whole = each * len(names)
+    if arm.method == HEADS and arm.dim != whole:
+        raise UsageError(f"dim: these heads have {whole} numbers, and the method heads makes no fewer. Leave it out.")
+    if arm.dim > whole:
+        raise UsageError(f"dim: is {arm.dim}, but these heads have {whole} numbers. Give fewer.")
 
 
 def compress_arm(arm: CompressArm, run: Path, out: Path, *, seed: int, watch: Watch) -> None:

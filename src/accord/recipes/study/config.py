@@ -68,8 +68,9 @@ class CompressArm(Section):
     @field_validator("heads", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
-        """`heads: [trunk]` names heads without shares."""
-        return dict.fromkeys(value) if isinstance(value, list | tuple) else value
+        """`heads: trunk` and `heads: [trunk]` name heads without shares."""
+        named = [value] if isinstance(value, str) else value
+        return dict.fromkeys(named) if isinstance(named, list | tuple) else named
 
 
 class StudyConfig(Section):
