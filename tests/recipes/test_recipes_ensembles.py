@@ -77,6 +77,8 @@ def test_refuses_a_prior_below_the_floor_before_any_image_is_read() -> None:
     with pytest.raises(UsageError, match=r"(?s)of n_pair \(0.0244\) is.*Set ensemble.prior.*\[1, 1, 1, 1, 1\]"):
         check_parts(_config("ensemble.weighting=published"))
     check_parts(_config("ensemble.weighting=published", EQUAL))
+    with pytest.raises(UsageError, match=r"(?s)at most 1e6.*Set losses\.0\.weight and so on"):
+        check_parts(_config("losses.0.weight=1e7"))
 
 
 def test_nothing_changes_where_nothing_is_asked_for() -> None:

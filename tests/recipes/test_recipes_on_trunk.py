@@ -62,6 +62,12 @@ def test_in_use_the_trunk_stands_for_it_and_has_its_share(part: float) -> None:
     torch.testing.assert_close(found @ found.T, want)
 
 
+def test_a_loss_called_as_the_pooled_feature_is_refused() -> None:
+    for settings in (["model.trunk_share=0.5"], ["losses.0.sees=trunk"]):
+        with pytest.raises(UsageError, match="one is called 'trunk', and that is the name of the pooled feature"):
+            resolve(settings=["losses=[{type: contrastive}, {type: 'mine:trunk'}]", *settings])
+
+
 def test_one_that_is_left_out_has_no_share_of_the_trunk() -> None:
     config = _config(LOSSES, "model.trunk_share=0.5")
     used = deployed(build_embedder(config), config, {"contrastive": 0.6, "proxy_nca": 0.0, "n_pair": 0.4})

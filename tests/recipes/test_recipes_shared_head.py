@@ -56,6 +56,11 @@ def test_there_is_one_head_for_all_losses() -> None:
     assert bool(embedder.heads[SHARED].linear.weight.grad.any())
 
 
+def test_a_loss_called_as_the_shared_head_is_refused() -> None:
+    with pytest.raises(UsageError, match="one is called 'shared', and that is the name of the head that all share"):
+        _config("losses=[{type: contrastive}, {type: 'mine:shared'}]")
+
+
 def test_it_starts_as_the_first_head_of_its_own_would() -> None:
     own = build_embedder(
         resolve(recipe="five_losses", settings=["model.size=32", "model.dim=8", "model.backbone=resnet10"])

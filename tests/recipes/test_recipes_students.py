@@ -38,6 +38,7 @@ from stopping import StopAt
 SMALL = ("model.size=32", "model.dim=8", "model.backbone=resnet10")
 DISTIL, STRESS = "ensemble.student=distil", "ensemble.student=stress"
 ONE = "losses=[{type: contrastive}]"
+PAST = "losses=[{type: contrastive}, {type: n_pair}, {type: multi_similarity, sees: trunk}]"
 IMAGES = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(8) // 2
 
@@ -90,9 +91,9 @@ def test_a_loss_of_a_name_that_is_taken_is_refused(name: str, tmp_path: Path, mo
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     losses = f"losses=[{{type: 'named_{name}:{name}'}}, {{type: n_pair}}]"
-    check_parts(_config(losses))
-    with pytest.raises(UsageError, match=f"one is called '{name}', and with ensemble.student=distil"):
-        check_parts(_config(losses, DISTIL))
+    check_parts(_config(losses, "model.trunk_share=0"))
+    with pytest.raises(UsageError, match=f"one is called '{name}', and that is the name of the"):
+        _config(losses, "model.trunk_share=0", DISTIL)
 
 
 def test_a_configuration_without_a_student_stays_what_it_was() -> None:
@@ -147,6 +148,21 @@ def test_a_distilled_student_teaches_the_trunk_only_with_a_weight(weight: str, a
     assert head.apart == apart
     assert head.linear.weight.grad.abs().sum() > 0
     assert all(map(torch.equal, *gradients)) == apart
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_beside_one_embedding_for_all_that_is_the_teacher_and_what_is_past_it_only_teaches(share: float) -> None:
+    _, embedder, objective = _built(PAST, DISTIL, "model.heads=shared", f"model.trunk_share={share}")
+    assert isinstance(objective, Taught)
+    outputs = embedder.outputs(IMAGES)
+    objective(outputs, LABELS)
+    unit = {name: rows / rows.norm(dim=1, keepdim=True) for name, rows in outputs.items()}
+    cosines = (1 - share) * unit["shared"] @ unit["shared"].T
+    if share:
+        cosines = cosines + share * unit["trunk"] @ unit["trunk"].T
+    expected = [(side / 0.1).log_softmax(dim=1) for side in (cosines, unit[STUDENT] @ unit[STUDENT].T)]
+    told = 0.1**2 * (expected[0].exp() * (expected[0] - expected[1])).sum(dim=1).mean()
+    torch.testing.assert_close(objective.terms[STUDENT], told.detach())
 
 
 def test_a_network_is_the_authors() -> None:
@@ -314,6 +330,7 @@ CASES = {
     "stress, masked": (STRESS, "model.head=masked", "ensemble.student_dim=16"),
     "distil, mlp": (DISTIL, "model.head=mlp", "ensemble.labels=partition"),
     "distil, shared": (DISTIL, "model.heads=shared"),
+    "distil, shared, one past it": (PAST, DISTIL, "model.heads=shared"),
     "distil, published": (DISTIL, "ensemble.weighting=published", "ensemble.prior=[1,1,1,1,1]"),
     "distil, hard classes": (DISTIL, "training.hard_classes=true"),
 }

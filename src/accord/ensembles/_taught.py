@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from accord.checks import check_finite, check_range
-from accord.ensembles._ensemble import Ensemble, Heads, test_weights
+from accord.ensembles._ensemble import SHARED, Ensemble, Heads, test_weights
 from accord.ensembles._students import similarity_distillation, stress_loss
 from accord.errors import BatchError, UsageError
 from accord.geometry import normalise
@@ -102,7 +102,9 @@ class Taught(nn.Module):
     def teacher(self, heads: Mapping[str, Tensor], aside: Mapping[str, Tensor]) -> Float[Tensor, "batch number"]:
         """The joined embedding, detached: the objective's heads, then those beside, at unit length times √share."""
         left = 1 - sum(self.beside.values())
-        if isinstance(self.objective, Ensemble) and len(heads) > 1:
+        if SHARED in heads:  # what is past it only teaches
+            roots = {SHARED: torch.tensor(math.sqrt(left))}
+        elif isinstance(self.objective, Ensemble) and len(heads) > 1:
             roots = {name: (share * left).sqrt() for name, share in test_weights(self.objective).items()}
         else:
             roots = {name: torch.tensor(math.sqrt(left)) for name in heads}

@@ -48,7 +48,7 @@ from accord.recipes.diversity import (
 from accord.recipes.ensembles import WEIGHT_RATES, build_balance, build_weighting, check_weighting
 from accord.recipes.head_names import TRUNK, head_names, member_names, on_trunk, stands_for
 from accord.recipes.relations import kind_of, related
-from accord.recipes.students import EPS, check_student, student_heads
+from accord.recipes.students import EPS, student_heads
 from accord.runs import packaged_weights, read_weights
 from accord.training import Rates, parameter_groups
 from accord.types import Manifest, Preprocessing
@@ -69,7 +69,6 @@ def check_parts(config: RunConfig) -> None:
             related(built, loss.type, kind)
     if len(config.losses) > 1:
         check_weighting(config, member_names(config))
-    check_student(config, head_names(config))
 
 
 def build_trunk(config: RunConfig) -> nn.Module:

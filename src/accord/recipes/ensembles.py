@@ -74,9 +74,10 @@ def check_weighting(config: RunConfig, names: Sequence[str]) -> None:
         build_weighting(config, names, steps_per_epoch=1).bind(names)
     except UsageError as error:
         equal = ", ".join("1" for _ in names)
-        raise UsageError(
-            f"{error}\n  Set ensemble.prior, a number for each loss, such as [{equal}]; else the losses' weights count."
-        ) from None
+        way = f"Set ensemble.prior, a number for each loss, such as [{equal}]; else the losses' weights count."
+        if config.ensemble.weighting == "fixed":
+            way = "Set losses.0.weight and so on; only what they are to each other counts where losses are normalised."
+        raise UsageError(f"{error}\n  {way}") from None
 
 
 def attach_balance(embedder: Embedder, objective: nn.Module) -> None:

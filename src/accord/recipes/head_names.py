@@ -56,6 +56,24 @@ def stands_for(config: RunConfig) -> list[str]:
     return [] if config.model.heads == "shared" else on_trunk(config)
 
 
+def refuse_taken_names(config: RunConfig) -> None:
+    """Refuse losses, of a user's own, that go by a name that is another head's."""
+    student = config.ensemble.student
+    taken = {}
+    if config.model.trunk_share > 0 or on_trunk(config):
+        taken[TRUNK] = "the pooled feature, which is part of the embedding or seen by a loss"
+    if config.model.heads == "shared":
+        taken[SHARED] = "the head that all share"
+    if student != "none":
+        taken |= {STUDENT: f"the student (ensemble.student={student})", TRUNK: "the pooled feature"}
+    for name, what in taken.items():
+        if name in member_names(config):
+            raise UsageError(
+                f"losses: one is called '{name}', and that is the name of {what}.\n"
+                "  Give what makes your loss another name."
+            )
+
+
 def refuse_idle_place(config: RunConfig) -> None:
     """Refuse what a loss on the pooled feature can't have, and what is for heads where there is none."""
     names = on_trunk(config)

@@ -14,7 +14,7 @@ from accord.errors import UnknownNameError, UsageError
 from accord.recipes.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from accord.recipes.diversity import refuse_idle_diversity
 from accord.recipes.ensembles import refuse_idle_ensemble, refuse_unlike_losses
-from accord.recipes.head_names import own_heads, refuse_idle_place
+from accord.recipes.head_names import own_heads, refuse_idle_place, refuse_taken_names
 from accord.recipes.named import RECIPES
 from accord.recipes.students import refuse_idle_student
 
@@ -136,6 +136,7 @@ def _refuse_idle(config: RunConfig) -> None:
     alone = len(config.losses) == 1
     if alone and config.losses[0].weight != 1:
         raise UsageError("losses.0.weight: a single loss has nothing to be weighed against. Leave it out.")
+    refuse_taken_names(config)
     refuse_idle_place(config)
     refuse_unlike_losses(config)
     refuse_idle_ensemble(config)

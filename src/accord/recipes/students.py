@@ -1,7 +1,6 @@
 """Builds what a configuration says of a student that learns beside its ensemble, and the Embedder that it becomes."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -83,18 +82,6 @@ def _on_top(joined: Embedder, network: nn.Module) -> JoinedHead:
     total = sum(joined.weights.values())
     factors = {name: math.sqrt(weight / total) for name, weight in joined.weights.items()}
     return JoinedHead(dict(joined.heads.items()), network, factors=factors, unit=True)
-
-
-def check_student(config: RunConfig, names: Sequence[str]) -> None:
-    """Refuse losses that go by a name that a student needs."""
-    if config.ensemble.student == "none":
-        return
-    for name in (STUDENT, TRUNK):
-        if name in names:
-            raise UsageError(
-                f"losses: one is called '{name}', and with ensemble.student={config.ensemble.student} that is the name "
-                "of something else.\n  Give what makes your loss another name."
-            )
 
 
 def refuse_idle_student(config: RunConfig) -> None:
