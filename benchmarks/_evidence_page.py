@@ -15,6 +15,7 @@ from _evidence_records import Evidence, Key, named, read, wanted
 from _evidence_tables import (
     JUDGED,
     SHOWN,
+    alike_table,
     answers_table,
     cost_table,
     differences_table,
@@ -80,6 +81,12 @@ interval draws seeds anew, each arm's with the reference's ({DRAWS:,} times, exp
 
 Mean over seeds. The bands hold 95 % by Student's t over seeds, and are wide where each seed validates on classes of
 its own; the ratios are paired and do not suffer from that."""
+
+ALIKE = """#### How alike the heads are
+
+Percent, on validation classes, mean over each two trained heads and deviation between seeds: linear CKA, 100 for heads
+that are rotations of each other; how many queries have the same nearest image in both; and how many find their class
+in exactly one of the two."""
 
 COST = """## Cost
 
@@ -186,6 +193,7 @@ def _contests(found: Sequence[Pool], told: Sequence[Sequence[Answer]], plot: str
     for pool, mine in zip(found, told, strict=True):
         about = f"{sum(pool.gallery['queries'])} queries of {len(pool.gallery['queries'])} unseen classes."
         parts += [f"### {pool.data}", about, answers_table(mine), whole_table(pool)]
+        parts += [ALIKE, told] if (told := alike_table(pool)) else []
     return parts
 
 

@@ -9,6 +9,7 @@ import gzip
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from accord.data import default_folds
 from accord.errors import ArtifactError, UsageError
+from accord.recipes.contributions import HEADS
+from accord.recipes.head_names import TRUNK
 from accord.recipes.per_query import load_per_query
 from accord.recipes.resolve import filled
 from accord.recipes.study.config import StudyConfig, make_study
@@ -29,6 +32,7 @@ from accord.types import Json
 SCHEMA_VERSION = 1
 SUMMED = ("recall@1", "map@r")
 PLACES = {"data": ("source", "root"), "model": ("weights",)}  # of a configuration; their folders are a machine's own
+ALIKE = ("cka", "same_neighbour", "one_right")
 DIGITS = 9  # of a class's sum; intervals round no finer
 
 Key = tuple[str, str, int, int]
@@ -215,7 +219,15 @@ def _finished(path: Path, galleries: dict[str, Json], data: str) -> Json:
         },
         "versions": report["environment"],
         "created": report["created"],
+        **_alike(run),
     }
+
+
+def _alike(run: RunFolder) -> Json:
+    """How alike the trained heads are on validation classes, mean over each two; nothing where there are none."""
+    told = run.read_json(HEADS).get("agreement", []) if run.exists(HEADS) else []
+    pairs = [pair for pair in told if TRUNK not in (pair["first"], pair["second"])]
+    return {"alike": {name: _rounded(fmean(pair[name] for pair in pairs)) for name in ALIKE}} if pairs else {}
 
 
 def _sums(values: Tensor, labels: Tensor, classes: int) -> list[float]:

@@ -6,6 +6,7 @@ from statistics import fmean, stdev
 
 from _evidence_contests import Answer
 from _evidence_figures import SHARES, Pool, Race, cost, curve, differences, race
+from _evidence_records import ALIKE
 
 from accord.recipes.study.schedule import FAILED
 from accord.types import Json
@@ -42,6 +43,16 @@ def whole_table(pool: Pool) -> str:
         rows.append([arm, *held_out, *test, count, seeds])
     head = ["arm", "validation R@1", "validation MAP@R", "R@1", "MAP@R", "runs", "R@1 / MAP@R of each seed"]
     return table(head, rows)
+
+
+def alike_table(pool: Pool) -> str:
+    """How alike the trained heads of each arm are, mean and deviation between its seeds; empty where none has two."""
+    rows = []
+    for arm in in_order(pool):
+        told = [run["alike"] for run in pool.of(arm) if run.get("alike")]
+        if told:
+            rows.append([arm, *(_spread([one[name] for one in told]) for name in ALIKE)])
+    return table(["arm", "CKA", "same neighbour", "one of two right"], rows) if rows else ""
 
 
 def answers_table(found: Sequence[Answer]) -> str:

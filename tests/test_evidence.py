@@ -458,6 +458,22 @@ def test_in_a_contest_validation_speaks_for_us_and_the_test_for_the_rival(made: 
         contests.answers(pool, [asked._replace(arms=["proxy_nac"])], ["map@r"])
 
 
+def test_a_page_tells_how_alike_trained_heads_are(made: Made) -> None:
+    made.fill()
+    pairs = [("a", "b", 0.5), ("a", "c", 0.7), ("b", "c", 0.9), ("a", "trunk", 0.0)]
+    for seed, shift in ((0, 0.0), (1, 0.1)):
+        told = [{"first": a, "second": b, "cka": v + shift, "same_neighbour": v, "one_right": 0.2} for a, b, v in pairs]
+        with RunFolder.open(made.out / f"runs/objects/n_pair/seed-{seed}") as run:
+            run.write_json("heads.json", {"agreement": told})
+            run.seal()
+    found = made.gather()
+    assert found.runs["objects", "n_pair", 1, -1]["alike"]["cka"] == pytest.approx(0.8)
+    assert "alike" not in found.runs["objects", "triplet", 1, -1]
+    text = next(iter(page.make_page(made.page(contests={"?": {"arms": ["n_pair"], "rivals": ["triplet"]}})).values()))
+    (row,) = re.findall(r"one of two right \|\n\| ---.*\n(.*)\n\n", text)
+    assert row == "| n_pair | 75.0 ± 7.1 | 70.0 ± 0.0 | 20.0 ± 0.0 |"
+
+
 def test_a_data_set_is_asked_what_its_arms_can_answer(made: Made) -> None:
     made.fill()
     (pool,) = figures.pools([(made.gather(), records.wanted(make_study(made.study)))], "triplet")
