@@ -75,4 +75,4 @@ def test_one_loss_twice_makes_two_heads_and_one_that_is_broken_is_left_out(
     assert "excluded" in log[3]
     refused = accord("compress", "run", "--dim", 25, "--allow-imports")
     assert refused.code == 2
-    assert "dim=25, but this run's embeddings have 24 numbers. Give fewer." in refused.said
+    assert "dim=25, but the heads of this run that count have 16 numbers. Give fewer." in refused.said

@@ -10,7 +10,7 @@ from accord.ensembles import compose, pca, shrinkage_lda, wccn
 from accord.errors import UsageError
 from accord.geometry import normalise
 from accord.models import JoinedHead, LinearHead, MLPHead, TrunkHead
-from accord.recipes.compress.methods import METHODS, SHRINKAGE, TRIED, Material, plans
+from accord.recipes.compress.methods import METHODS, SHRINKAGE, TRIED, Material, check_names, plans
 from accord.recipes.compress.space import Stored, cost_of, head_of, linear_head, space_of, why_not_affine
 from accord.recipes.compress.train import student
 from accord.recipes.watch import Silence
@@ -133,7 +133,7 @@ def test_heads_that_cannot_be_folded_are_named_with_the_reason(head: nn.Module, 
 
 def test_heads_at_unit_length_cannot_be_folded_and_the_way_out_is_said() -> None:
     with pytest.raises(UsageError, match="--scale length or distance"):
-        METHODS["fold"](material(ensemble()), 3, "unit")
+        check_names("fold", "unit")
 
 
 def test_a_head_that_is_always_zero_has_no_scale() -> None:

@@ -159,7 +159,7 @@ def test_refuses_a_folder_that_is_no_run(tmp_path: Path) -> None:
 
 def test_never_starts_over_an_existing_run_unasked(path: Path) -> None:
     filled(path)
-    with pytest.raises(UsageError, match="--resume, choose another --out"):
+    with pytest.raises(UsageError, match=r"holds a run already\. Choose another --out.* accord train --resume"):
         RunFolder.create(path)
     assert RunFolder.open(path).verify() == []
     with RunFolder.open(path):  # the refused one has let go of the lock

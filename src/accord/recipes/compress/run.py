@@ -135,7 +135,8 @@ def _dim(dim: int | None, method: str, embedder: Embedder, config: RunConfig, im
             raise UsageError(f"compress: this run's embeddings have {whole} numbers; say how few: --dim.")
     check_count("compress", "dim", dim)
     if dim > whole:
-        raise UsageError(f"compress: dim={dim}, but this run's embeddings have {whole} numbers. Give fewer.")
+        what = "this run's embeddings" if whole == embedder.dim else "the heads of this run that count"
+        raise UsageError(f"compress: dim={dim}, but {what} have {whole} numbers. Give fewer.")
     if dim >= images and (method, dim) != (WCCN, whole):
         raise DataError(
             f"compress: dim={dim}, but there are {images} training images, which span {images - 1} directions.\n"
