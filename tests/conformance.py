@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 
-import coverage
 import jaxtyping
 import pytest
 import torch
@@ -93,20 +92,6 @@ def without_shape_checks() -> Iterator[None]:
         jaxtyping.config.update("jaxtyping_disable", before)
 
 
-@contextmanager
-def uncounted() -> Iterator[None]:
-    """Lines run here don't count as covered. Counting them takes half as long again, and others run them, too."""
-    counting = coverage.Coverage.current()
-    if counting is None:
-        yield
-        return
-    counting.stop()
-    try:
-        yield
-    finally:
-        counting.start()
-
-
 MISFITS = ("refuses_labels_of_another_kind", "takes_or_refuses_lists_and_arrays", "takes_every_integer_label")
 COSTLY = ("stays_finite_on_any_batch", "has_the_gradient_of_its_value")  # hundreds of calls; all others check shapes
 
@@ -127,13 +112,7 @@ def _for_cases(name: str, promise: _promises.Promise) -> Callable[[Case], None]:
         with without_shape_checks():
             holds(case)
 
-    def holds_uncounted(case: Case) -> None:
-        with uncounted():
-            holds_unchecked(case)
-
-    if name in COSTLY:
-        return holds_uncounted
-    return holds_unchecked if name in MISFITS else holds
+    return holds_unchecked if name in (*MISFITS, *COSTLY) else holds
 
 
 PROMISES = {name: _for_cases(name, promise) for name, promise in _promises.PROMISES.items()}
