@@ -16,9 +16,11 @@ from torch import Tensor
 
 from accord.ensembles import pca
 from accord.errors import AccordError
+from accord.evaluation import evaluate_lists
 from accord.geometry import normalise, squared_euclidean
 from accord.recipes.artifacts import embed_items, load_data, load_embedder
 from accord.runs import RunFolder
+from accord.types import Labelled, Neighbours
 
 
 def main() -> int:
@@ -44,21 +46,16 @@ def both_ways(path: Path, dim: int) -> dict[str, dict[str, float]]:
     rows = pca(train.embeddings.double(), dim=dim)(test.embeddings.double())
     unit = normalise(rows)
     return {
-        "cosine": scores(unit @ unit.T, test.labels),
-        "euclidean": scores(-squared_euclidean(rows, rows), test.labels),
+        "cosine": scores(unit @ unit.T, test),
+        "euclidean": scores(-squared_euclidean(rows, rows), test),
     }
 
 
-def scores(similarities: Tensor, labels: Tensor) -> dict[str, float]:
-    """R@1 and MAP@R of the mean query, each image against all others; lone images ask nothing."""
-    order = similarities.clone().fill_diagonal_(-torch.inf).argsort(dim=1, descending=True)[:, :-1]
-    hits = labels[order] == labels[:, None]
-    asks = hits.any(dim=1)
-    hits = hits[asks]
-    wanted, ranks = hits.sum(dim=1, keepdim=True), torch.arange(1, hits.shape[1] + 1)
-    precision = torch.where(hits & (ranks <= wanted), hits.cumsum(dim=1) / ranks, 0).sum(dim=1) / wanted[:, 0]
-    found = {"recall@1": hits[:, 0].double().mean(), "map@r": precision.mean()}
-    return {name: round(100 * value.item(), 2) for name, value in found.items()}
+def scores(similarities: Tensor, items: Labelled) -> dict[str, float]:
+    """R@1 and MAP@R, each image against all others, in percent."""
+    ranked, order = similarities.sort(dim=1, descending=True)
+    found = evaluate_lists(Neighbours(ranked, items.ids[order]), items, items).metrics
+    return {name: round(100 * found[name], 2) for name in ("recall@1", "map@r")}
 
 
 if __name__ == "__main__":

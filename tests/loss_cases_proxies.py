@@ -23,6 +23,11 @@ CASES: tuple[Case, ...] = (
     Case(
         "proxy-nca smoothed", lambda: ProxyNCA(DIM, CLASSES, positive="included", scale=3**0.5, smoothing=0.1), **TABLE
     ),
+    Case(
+        "proxy-nca smoothed, two each",
+        lambda: ProxyNCA(DIM, CLASSES, positive="included", smoothing=0.3, proxies_per_class=2),
+        **TABLE,
+    ),
     Case("proxy-nca++", lambda: ProxyNCAPlusPlus(DIM, CLASSES), **TABLE),
     Case("proxy-triplet", lambda: ProxyTriplet(DIM, CLASSES), **TABLE),
     Case("proxy-nca, two each", lambda: ProxyNCA(DIM, CLASSES, proxies_per_class=2, scale=1.0), **TABLE),

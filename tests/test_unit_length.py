@@ -18,10 +18,11 @@ unit_length = import_module("unit_length")
 def test_its_scores_are_those_of_evaluate() -> None:
     labels = torch.arange(40) % 7
     rows = normalise(torch.randn(40, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
-    found = evaluate(Labelled(rows, labels, torch.arange(40)), clusters=False).metrics
-    told = unit_length.scores(rows @ rows.T, labels)
+    items = Labelled(rows, labels, torch.arange(40))
+    found = evaluate(items, clusters=False).metrics
+    told = unit_length.scores(rows @ rows.T, items)
     assert told == {name: pytest.approx(100 * found[name], abs=0.01) for name in ("recall@1", "map@r")}
-    assert told == unit_length.scores(-squared_euclidean(rows, rows), labels), "of unit vectors both rank alike"
+    assert told == unit_length.scores(-squared_euclidean(rows, rows), items), "of unit vectors both rank alike"
 
 
 @pytest.mark.pretrained

@@ -14,6 +14,7 @@ from accord.errors import ArtifactError, DataError, UnknownNameError, UsageError
 from accord.models import JoinedHead, LinearHead
 from accord.recipes import compress_run, evaluate_run, open_search, read_report, resolve, resume_run, train_run
 from accord.recipes.artifacts import embed_items, load_config, load_data, load_embedder, load_index, save_data
+from accord.recipes.config import LARGEST_SEED
 from accord.recipes.resolve import changed, dump
 from accord.runs import RunFolder
 from accord.types import Json
@@ -246,6 +247,12 @@ def test_mistakes_are_refused_before_anything_is_written(
     with pytest.raises(error, match=words):
         compress_run(closed, out=tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_any_seed_of_a_study_will_do(closed: Path, tmp_path: Path) -> None:
+    assert (
+        compress_run(closed, dim=8, method="student", seed=LARGEST_SEED, out=tmp_path / "out")["seed"] == LARGEST_SEED
+    )
 
 
 def test_a_run_is_never_written_over(tiny_run: Path, compressed) -> None:

@@ -22,7 +22,7 @@ def command(
         None, "--heads", help="Those that are made one, such as trunk or trunk=0.75,n_pair=0.25. Default: all."
     ),
     out: Path | None = typer.Option(None, "--out", "-o", help="Run folder to make. Default: RUN-DIM."),
-    seed: int = typer.Option(0, "--seed", min=0, help="Seed of the methods that train."),
+    seed: int = typer.Option(0, "--seed", help="Seed of the methods that train."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the run folder if it exists."),
     allow_imports: bool = typer.Option(False, "--allow-imports", help=IMPORTS),
     as_json: bool = typer.Option(False, "--json", help="Print everything as JSON."),

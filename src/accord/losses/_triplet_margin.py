@@ -156,6 +156,8 @@ def triplet_margin(
     Schroff et al., "FaceNet", CVPR 2015, eq. 1–3, margin 0.2: our default, with a mean for its sum and the fallback,
     which it does not specify. Hermans et al. 2017: `mining="batch_hard", squared=False, normalised=False`, `"soft"`
     optional; their BA variant is `all`, BA≠0 is `all` with `violating_only`. Balntas et al., BMVC 2016: `swap`.
+    Zabihzadeh et al., arXiv 2107.01130: `margin=1, mining="all_semi_hard", band=0.1, squared=False`, whose gradient is
+    that of a margin of 0.1.
     """
     rule = TripletMarginRule(margin, mining, squared, normalised, violating_only, swap, band)
     return _swept(rule, embeddings, labels)

@@ -9,7 +9,8 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Whole = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**63 - 1)]  # what torch's generators take, with room for the seed after it
+LARGEST_SEED = 2**63 - 2  # what torch's generators take, with room for the seed after it
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 
 
 class Section(BaseModel):

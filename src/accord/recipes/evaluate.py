@@ -33,11 +33,11 @@ from accord.recipes.idle_members import excluded_notes
 from accord.recipes.intervals import class_intervals, few_classes, t_intervals
 from accord.recipes.judgements import judge_once
 from accord.recipes.ledger import Opening, open_test_set
-from accord.recipes.log_entry import undone
 from accord.recipes.per_query import config_fingerprint, facts_of, save_per_query, test_set
 from accord.recipes.relations import relation_notes
 from accord.recipes.run_evaluation import chance_curve, curve, judge_pixels, judge_test, protocol_of, shown
 from accord.recipes.threshold import load_threshold, realised
+from accord.recipes.undone import undone
 from accord.recipes.watch import Silence, Watch, bar
 from accord.reports import ReportInputs, Thumbnails, make_report, render_text, write_report
 from accord.runs import RunFolder
@@ -104,7 +104,7 @@ def report_on(
     curves = {"trained": curve(measured), "baseline": curve(frozen_measured), "chance": chance_curve(measured)}
     protocol = protocol_of(manifest, config, nmi_seeds=seeds)
     notes = [*_notes(trained, seeds, config, manifest), *opening.notes, *relation_notes(manifest)]
-    notes += [*undone(run.read_log()).notes, *excluded_notes(run.read_log(), embedder.weights)]
+    notes += [*undone(inputs.history).notes, *excluded_notes(inputs.history, embedder.weights)]
     inputs = replace(inputs, recall=curves, raw_pixels=pixels, protocol=protocol, heads=heads, notes=notes)
     by_t = t_intervals(trained.per_query, trained.query_labels)
     report = {**make_report(inputs), "t_intervals": by_t, "test_set": opening.as_json()}

@@ -1,6 +1,6 @@
 """Notices a loss that teaches nothing, being always 0 or not finite, and does about it what the configuration says."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from torch import nn
@@ -119,7 +119,7 @@ def excluded_entry(step: Step, excluded: dict[str, str]) -> Json:
     return {EXCLUDED: {"step": step.number + 1, "members": excluded}}
 
 
-def excluded_notes(log: list[Json], weights: Mapping[str, float]) -> list[str]:
+def excluded_notes(log: Sequence[Json], weights: Mapping[str, float]) -> list[str]:
     """What a report says of members that were left out, from the log of the run and its model's weights of heads."""
     notes = []
     for entry in log:

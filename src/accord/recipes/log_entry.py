@@ -1,8 +1,7 @@
 """What the log says of one training step."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
 
 from torch import nn
 
@@ -33,26 +32,6 @@ def step_entry(step: Step, objective: nn.Module) -> Json:
     if ensemble and (balance := ensemble.balance) and balance.norms:
         entry["gradients"] = {"norms": _numbers(balance.norms), "cosines": _numbers(balance.cosines)}
     return entry
-
-
-class Undone(NamedTuple):
-    """How many steps were undone, of how many, and what a report says of them."""
-
-    steps: int
-    of: int
-
-    @property
-    def notes(self) -> list[str]:
-        """One sentence, where any was."""
-        were = "1 step was" if self.steps == 1 else f"{self.steps} steps were"
-        why = "as the loss or its gradient was not finite: what they saw was not learned"
-        return [f"{were} undone, of {self.of}, {why}."] if self.steps else []
-
-
-def undone(log: Sequence[Json]) -> Undone:
-    """The steps of a log that left no trace in the weights."""
-    steps = [entry for entry in log if "loss" in entry]
-    return Undone(sum(bool(entry.get("skipped")) for entry in steps), len(steps))
 
 
 def _numbers(values: Mapping[str, object]) -> dict[str, float | None]:

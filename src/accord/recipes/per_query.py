@@ -16,8 +16,8 @@ from accord.errors import ArtifactError
 from accord.models import Embedder
 from accord.recipes.artifacts import fingerprint as model_fingerprint
 from accord.recipes.config import RunConfig
-from accord.recipes.log_entry import undone
 from accord.recipes.run_evaluation import protocol_of
+from accord.recipes.undone import undone
 from accord.runs import RunFolder
 from accord.types import Evaluation, Json, Manifest
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from accord.data import shorter_sides
-from accord.errors import NumericError, UsageError
+from accord.errors import UsageError
 from accord.models import Embedder
 from accord.recipes.artifacts import (
     BEST,
@@ -27,7 +27,7 @@ from accord.recipes.evaluate import report_on
 from accord.recipes.features import Looked
 from accord.recipes.idle_members import excluded_entry
 from accord.recipes.interrupt import StoppedError, stop_flag
-from accord.recipes.log_entry import step_entry, undone
+from accord.recipes.log_entry import step_entry
 from accord.recipes.metric import MOST, with_metric
 from accord.recipes.per_query import TUNING
 from accord.recipes.proxy_log import warnings_of
@@ -35,6 +35,7 @@ from accord.recipes.resolve import changed, divided, dump
 from accord.recipes.run_evaluation import check_asking
 from accord.recipes.session import Session, can_be_judged, open_session, refuse_other_run, seconds_per_step, warm_up
 from accord.recipes.source import open_source
+from accord.recipes.undone import undone
 from accord.recipes.untested import end_untested, read_result, write_validation
 from accord.recipes.watch import Silence, Watch
 from accord.runs import RunFolder
@@ -234,7 +235,10 @@ def _judge(run: RunFolder, session: Session, *, step: int, watch: Watch) -> None
 def _finish(run: RunFolder, session: Session, watch: Watch, *, keep_features: bool) -> Json:
     """Choose the checkpoint, write the model, evaluate, write index and report, seal the folder."""
     seconds = session.seconds
-    _look_at_undone(run, watch)
+    skipped = undone(run.read_log())
+    skipped.refuse_all()
+    for note in skipped.notes:
+        watch.warn(note)
     embedder = session.deployed()
     if session.config.training.keep == "best" and session.best:
         if run.load_tensors(BEST)[1].get("step") == session.best["step"]:
@@ -262,18 +266,6 @@ def _finish(run: RunFolder, session: Session, watch: Watch, *, keep_features: bo
         looked=looked if 0 < len(looked.own.ids) <= MOST else None,  # of more, features are too many to keep
         keep_features=keep_features,
     )
-
-
-def _look_at_undone(run: RunFolder, watch: Watch) -> None:
-    """Say how many steps were undone; refuse to go on with a model that learned nothing."""
-    found = undone(run.read_log())
-    if found.steps and found.steps == found.of:
-        raise NumericError(
-            f"All {found.of} steps were undone, as their loss or gradient was not finite: the model learned nothing.\n"
-            "  Look at the images and at losses of your own, lower the rates, or clip the gradient."
-        )
-    for note in found.notes:
-        watch.warn(note)
 
 
 def _tell_heads(run: RunFolder, embedder: Embedder, session: Session, watch: Watch) -> None:

@@ -27,7 +27,7 @@ from accord.recipes.compress.methods import (
 )
 from accord.recipes.compress.space import Stored, cost_of, heads_of, outputs_of
 from accord.recipes.compress.write import Source, document_of, judged, write_compressed
-from accord.recipes.config import RunConfig
+from accord.recipes.config import LARGEST_SEED, RunConfig
 from accord.recipes.device import device_at_hand
 from accord.recipes.features import load_looked
 from accord.recipes.metric import without_metric
@@ -66,7 +66,7 @@ def compress_run(
     """
     watch, begin = watch or Silence(), time.perf_counter()
     check_names(method, scale)
-    check_count("compress", "seed", seed, low=0)
+    check_count("compress", "seed", seed, low=0, high=LARGEST_SEED)
     run = RunFolder.open(path)
     config = load_config(run)
     ask_before_imports(config, allow_imports=allow_imports)
