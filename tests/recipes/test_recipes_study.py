@@ -146,13 +146,13 @@ def test_a_run_that_was_stopped_from_outside_goes_on_next_time(bench: Bench) -> 
 
 
 class _Words(Silence):
-    """Remembers what was said, and sends a signal when a run has begun to train."""
+    """Remembers what was said, and sends a signal when so many runs have reached a stage."""
 
-    def __init__(self, *, signal_at: str = "") -> None:
+    def __init__(self, *, signal_at: str = "", runs: int = 1) -> None:
         self.said: list[str] = []
         self.warned: list[str] = []
         self.stages: list[str] = []
-        self.signal_at = signal_at
+        self.signal_at, self.awaited = signal_at, runs
 
     def say(self, text: str) -> None:
         self.said.append(text)
@@ -163,13 +163,14 @@ class _Words(Silence):
     def progress(self, stage: str, done: int, total: int, facts: Mapping[str, str] | None = None) -> None:
         self.stages.append(stage)
         if self.signal_at and self.signal_at in stage:
-            self.signal_at = ""
-            signal.raise_signal(signal.SIGINT)
+            self.awaited -= 1
+            if not self.awaited:
+                signal.raise_signal(signal.SIGINT)
 
 
 def test_ctrl_c_stops_the_runs_and_the_same_command_goes_on(bench: Bench) -> None:
     bench.behave({"seed-1": "hang"})
-    watch = _Words(signal_at="seed-1: embedding")
+    watch = _Words(signal_at="seed-1: embedding", runs=2)  # both workers hang, so both others are done
     with pytest.raises(StoppedError, match="2 of 4 runs done") as stopped:
         bench.run(watch=watch)
     assert stopped.value.exit_code == 130
