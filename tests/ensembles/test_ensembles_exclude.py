@@ -218,9 +218,20 @@ def test_a_state_of_other_members_is_refused() -> None:
     two = Ensemble({"a": Contrastive(), "b": NPair()}, weighting=FixedWeights()).double()
     objective = make(FixedWeights())
     objective.exclude("c")
-    with pytest.raises(RuntimeError, match="size mismatch"):
+    with pytest.raises(RuntimeError, match="an ensemble of a, b, c; this one's members are a, b"):
         two.load_state_dict(objective.state_dict())
     assert two.excluded == ()
+
+
+def test_a_state_is_refused_by_members_of_other_names_or_in_another_order() -> None:
+    members = {"a": Contrastive(), "b": NPair()}
+    state = Ensemble(members, weighting=FixedWeights()).state_dict()
+    for others in ({"b": NPair(), "a": Contrastive()}, {"a": Contrastive(), "ü": NPair()}):
+        with pytest.raises(RuntimeError, match=f"are {', '.join(others)}. Make it with the same"):
+            Ensemble(others, weighting=FixedWeights()).load_state_dict(state)
+    Ensemble(members, weighting=FixedWeights()).load_state_dict(state)
+    del state["names"]  # as written before names were
+    Ensemble(members, weighting=FixedWeights()).load_state_dict(state)
 
 
 def test_names_every_member_that_is_not_finite() -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from accord.checks import check_finite, describe
 from accord.ensembles._balance import GradientBalance, PlainSum
 from accord.ensembles._heads import Diversity
+from accord.ensembles._names_in_state import as_state, differ
 from accord.ensembles._weighting import Foresight, Guided, LeavesOut, Scaled, Weighting
 from accord.errors import BatchError, NumericError, UnknownNameError, UsageError
 from accord.geometry import full
@@ -21,6 +22,7 @@ Loss = nn.Module | Callable[..., Tensor]
 DIVERSITY = "diversity"  # the name of what is added for it
 SHARED = "shared"  # the head of all members that have none of their own name
 _EXCLUDED = "excluded"  # in the state, where a member was left out
+_NAMES = "names"  # in the state
 
 
 class Ensemble(nn.Module):
@@ -158,11 +160,16 @@ class Ensemble(nn.Module):
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[prefix + _NAMES] = as_state(self.names)
         if self.excluded:
             destination[prefix + _EXCLUDED] = torch.tensor([name in self.excluded for name in self.names])
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        given: Tensor | None = state_dict.pop(prefix + _EXCLUDED, None)  # of a copy, which torch made
+        written = state_dict.pop(prefix + _NAMES, None)  # of a copy, which torch made
+        if written is not None and (fault := differ(written, self.names)):
+            rest[-1].append(fault)
+            return
+        given: Tensor | None = state_dict.pop(prefix + _EXCLUDED, None)
         if given is None or len(given) == len(self.names):
             mask = [False] * len(self.names) if given is None else given.tolist()
             self._leave_out(tuple(name for name, out in zip(self.names, mask, strict=True) if out))
