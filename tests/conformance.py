@@ -40,6 +40,7 @@ class Case:
 
     name: str
     make: Callable[[], nn.Module]
+    generated: int = 100  # batches drawn to hurt
     scaling: bool = True  # the value ignores the length of embeddings
     rotation: bool = True  # the value ignores a common rotation of embeddings and learned classes
     row_order: bool = True  # the value ignores the order of rows; otherwise only the order of classes

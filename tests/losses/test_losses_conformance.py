@@ -1,5 +1,7 @@
 """Every loss, in every configuration worth a row, keeps the shared promises."""
 
+from dataclasses import replace
+
 import pytest
 
 import loss_cases_classes
@@ -22,11 +24,13 @@ CASES = (
     *loss_cases_regularisers.CASES,
 )
 
+FIRST = {type(case.make()): case.name for case in reversed(CASES)}.values()  # of each loss; it gets the most batches
+
 
 @pytest.mark.parametrize("promise", PROMISES)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_keeps_the_shared_promise(case: Case, promise: str) -> None:
-    PROMISES[promise](case)
+    PROMISES[promise](replace(case, generated=500) if case.name in FIRST else case)
 
 
 def test_every_loss_of_the_catalogue_is_a_case() -> None:

@@ -1,4 +1,4 @@
-"""Five hundred batches drawn to hurt: duplicates, zeros, antipodes, class vectors, extreme lengths, odd labels."""
+"""Batches drawn to hurt: duplicates, zeros, antipodes, class vectors, extreme lengths, odd labels."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,6 @@ from torch import Tensor
 
 from accord.losses._subject import Broken, Subject, dtype_name, generator, headline, run
 
-CASES = 500
 ROWS = ("usual", "usual", "duplicate", "zero", "antipode", "class vector", "tiny", "huge", "one-hot", "largest")
 LABELS = ("balanced", "one class", "all distinct", "any", "huge")
 
@@ -82,7 +81,7 @@ def count_finite(subject: Subject) -> tuple[int, int, str | None]:
     source, finite, refused = generator(), 0, 0
     table = subject.class_vectors(subject.fresh())
     fault: str | None = None
-    for number in range(CASES):
+    for number in range(subject.generated):
         case = generated(subject, source, number, table)
         pairless = len(set(case.labels.tolist())) == len(case.labels)
         try:

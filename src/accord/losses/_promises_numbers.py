@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from accord.losses._generated import CASES, count_finite
+from accord.losses._generated import count_finite
 from accord.losses._subject import (
     DTYPES,
     ITEMS,
@@ -148,10 +148,11 @@ def takes_every_floating_dtype(subject: Subject) -> Kept:
 
 
 def stays_finite_on_any_batch(subject: Subject) -> Kept:
-    """Five hundred generated batches of hostile rows and labels give a finite value and gradient."""
+    """Every generated batch of hostile rows and labels gives a finite value and gradient."""
     finite, refused, fault = count_finite(subject)
-    words = f"{finite}/{CASES - refused} finite" + (f", {refused} without a positive pair refused" if refused else "")
-    facts = {"finite cases": f"{finite}/{CASES - refused}"}
+    share = f"{finite}/{subject.generated - refused}"
+    words = f"{share} finite" + (f", {refused} without a positive pair refused" if refused else "")
+    facts = {"finite cases": share}
     if fault is not None:
         raise Broken(f"{words}; the first fault: {fault}", facts)
     return Kept(words, facts)

@@ -53,6 +53,7 @@ class Subject:
     dim: int = 6
     classes: int = 5
     ours: bool = False
+    generated: int = 500  # batches drawn to hurt
     learns_classes: bool = False
     stateful: bool = False  # a value depends on the batches before
     dtypes: tuple[torch.dtype, ...] = DTYPES  # of embeddings it takes; the others are complained of once
