@@ -195,11 +195,11 @@ def _png_header(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("side", [7072, 9400, 13300, 20000, 2**31 - 1])
 def test_refuses_too_many_pixels_before_decoding(side: int) -> None:
-    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     for read in (decode, facts):
         with pytest.raises(ImageError, match=r"pixels|no image|damaged"):
             read(_png_header(side, side), name="bomb.png")
-    assert time.perf_counter() - began < 0.1
+    assert time.process_time() - began < 0.1
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000
 
 

@@ -87,9 +87,9 @@ def test_a_twin_root_name_is_outside(tree: Callable[..., Path]) -> None:
 def test_very_deep_folders_end_quickly(tree: Callable[..., Path]) -> None:
     root = tree("a/1.png", "b/1.png")
     (root / "a" / "/".join("d" * 500)).mkdir(parents=True)
-    began = time.perf_counter()
+    began = time.process_time()
     listing = open_source(root).listing()
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
     assert listing.files == ("a/1.png", "b/1.png")
     assert "deeper than 32 levels" in listing.notes[0]
 
