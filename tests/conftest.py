@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 STATE = tempfile.TemporaryDirectory(prefix="accord-state-")
 os.environ["ACCORD_STATE"] = STATE.name  # no test writes into its user's ledger
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 torch.set_num_threads(1)
+settings.register_profile("unhurried", settings(), deadline=None)  # how long an example takes is the machine's affair
+settings.load_profile("unhurried")
 install_import_hook("accord", "beartype.beartype")
 
 OBJECTS = Path(__file__).parent.parent / "src" / "accord" / "data" / "objects.zip"
@@ -21,6 +25,12 @@ TINY = ("model.size=32", "model.dim=16", "training.epochs=2", "training.classes_
 def pytest_unconfigure() -> None:
     """Leave nothing behind in the temporary folder."""
     STATE.cleanup()
+
+
+@pytest.fixture(autouse=True)
+def _same_draws() -> None:
+    """What a test draws doesn't depend on those before it."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

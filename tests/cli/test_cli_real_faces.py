@@ -37,7 +37,6 @@ def test_the_faces_are_read_as_they_come_and_the_stray_one_is_named(faces: Path)
 
 @pytest.mark.slow
 @pytest.mark.pretrained
-@pytest.mark.timeout(600)
 def test_the_frozen_backbone_scores_on_real_faces_what_slow_loops_say(accord, faces: Path) -> None:
     from accord.recipes.artifacts import embed_items
     from accord.recipes.build import build_baseline

@@ -70,7 +70,7 @@ def test_a_study_stopped_by_ctrl_c_goes_on_where_it_was(accord, tiny_folder: Pat
     assert "triplet against proxy_nca" in shown.said
 
 
-def _wait(process: subprocess.Popen[str], condition, seconds: float = 100.0) -> None:
+def _wait(process: subprocess.Popen[str], condition, seconds: float = 600.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, process.communicate()

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import math
 import os
 import sys
 import threading
@@ -147,6 +148,7 @@ def test_however_a_run_ends_it_is_told(
             raise error
 
     monkeypatch.setattr(worker, "work", does)
+    monkeypatch.setattr(worker, "OFTEN_SECONDS", math.inf)
     _order(monkeypatch, tmp_path)
     assert main() == code
     assert {key: told[-1][key] for key in end} == end

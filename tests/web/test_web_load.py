@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 
 import httpx
 import pytest
@@ -54,16 +53,18 @@ def test_an_undeclared_body_is_cut_at_the_limit(gallery, call):
 
 
 def test_an_upload_that_trickles_meets_its_deadline(gallery, call):
+    sent = []
+
     async def body():
         for _ in range(100):
+            sent.append(1)
             yield b"x"
             await asyncio.sleep(0.05)
 
     app = create_app(gallery, report_html=None, limits=Limits(body_seconds=0.2))
-    started = time.monotonic()
     response = call(app, "POST", "/api/search", content=body(), headers=IMAGE)
     assert (response.status_code, response.json()["code"]) == (408, "too_slow")
-    assert time.monotonic() - started < 2
+    assert len(sent) < 100
 
 
 def test_all_uploads_together_are_bounded_and_room_comes_back(gallery, call):
