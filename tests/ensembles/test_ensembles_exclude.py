@@ -221,6 +221,11 @@ def test_a_state_of_other_members_is_refused() -> None:
     with pytest.raises(RuntimeError, match="an ensemble of a, b, c; this one's members are a, b"):
         two.load_state_dict(objective.state_dict())
     assert two.excluded == ()
+    nameless = objective.state_dict()
+    del nameless["names"]  # as written before names were
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        two.load_state_dict(nameless)
+    assert two.excluded == ()
 
 
 def test_a_state_is_refused_by_members_of_other_names_or_in_another_order() -> None:
@@ -230,7 +235,7 @@ def test_a_state_is_refused_by_members_of_other_names_or_in_another_order() -> N
         with pytest.raises(RuntimeError, match=f"are {', '.join(others)}. Make it with the same"):
             Ensemble(others, weighting=FixedWeights()).load_state_dict(state)
     Ensemble(members, weighting=FixedWeights()).load_state_dict(state)
-    del state["names"]  # as written before names were
+    del state["names"]
     Ensemble(members, weighting=FixedWeights()).load_state_dict(state)
 
 

@@ -1,36 +1,16 @@
-"""Every loss, in every configuration worth a row, keeps the shared promises."""
-
-from dataclasses import replace
+"""Every loss, in every configuration worth a row, keeps the shared promises; the costly ones are in the file beside."""
 
 import pytest
 
-import loss_cases_classes
-import loss_cases_lists
-import loss_cases_pairs
-import loss_cases_proxies
-import loss_cases_regularisers
-import loss_cases_tuples
-import loss_cases_weighted
 from accord.recipes.catalog.losses import LOSSES
-from conformance import PROMISES, Case
-
-CASES = (
-    *loss_cases_pairs.CASES,
-    *loss_cases_tuples.CASES,
-    *loss_cases_weighted.CASES,
-    *loss_cases_lists.CASES,
-    *loss_cases_proxies.CASES,
-    *loss_cases_classes.CASES,
-    *loss_cases_regularisers.CASES,
-)
-
-FIRST = {type(case.make()): case.name for case in reversed(CASES)}.values()  # of each loss; it gets the most batches
+from conformance import COSTLY, PROMISES, Case
+from loss_cases import CASES
 
 
-@pytest.mark.parametrize("promise", PROMISES)
+@pytest.mark.parametrize("promise", sorted(PROMISES.keys() - set(COSTLY)))
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_keeps_the_shared_promise(case: Case, promise: str) -> None:
-    PROMISES[promise](replace(case, generated=500) if case.name in FIRST else case)
+    PROMISES[promise](case)
 
 
 def test_every_loss_of_the_catalogue_is_a_case() -> None:
