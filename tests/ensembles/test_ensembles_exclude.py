@@ -234,6 +234,10 @@ def test_a_state_is_refused_by_members_of_other_names_or_in_another_order() -> N
     for others in ({"b": NPair(), "a": Contrastive()}, {"a": Contrastive(), "ü": NPair()}):
         with pytest.raises(RuntimeError, match=f"are {', '.join(others)}. Make it with the same"):
             Ensemble(others, weighting=FixedWeights()).load_state_dict(state)
+    commas = ({"a, b": Contrastive(), "c": NPair()}, {"a": Contrastive(), "b, c": NPair()})
+    one, two = (Ensemble(named, weighting=FixedWeights()) for named in commas)
+    with pytest.raises(RuntimeError, match="Make it with the same"):
+        two.load_state_dict(one.state_dict())
     Ensemble(members, weighting=FixedWeights()).load_state_dict(state)
     del state["names"]
     Ensemble(members, weighting=FixedWeights()).load_state_dict(state)

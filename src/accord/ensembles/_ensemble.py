@@ -165,8 +165,7 @@ class Ensemble(nn.Module):
             destination[prefix + _EXCLUDED] = torch.tensor([name in self.excluded for name in self.names])
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        written = state_dict.pop(prefix + _NAMES, None)  # of a copy, which torch made
-        if written is not None and (fault := differ(written, self.names)):
+        if fault := differ(state_dict.pop(prefix + _NAMES, None), self.names):  # of a copy, which torch made
             rest[-1].append(fault)
             return
         given: Tensor | None = state_dict.pop(prefix + _EXCLUDED, None)
